@@ -1,0 +1,58 @@
+"""Responses of the protocol: bodies, media types and headers, for results and for errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from usher_core import errors
+from usher_core.scim import messages
+
+SCIM = "application/scim+json"
+JSON = "application/json"
+
+CHALLENGE = 'Bearer realm="usher"'
+
+
+def media_type(accept: str | None) -> str:
+    """Choose the answer's media type: SCIM's, unless the client accepts only plain JSON (RFC 7644 §3.1)."""
+    if accept is None or SCIM in accept or "*" in accept or JSON not in accept:
+        return SCIM
+    return JSON
+
+
+def answer(
+    request: Request, status: int, body: Any = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Answer with a JSON body, or with none."""
+    if body is None:
+        return Response(status_code=status, headers=headers)
+    return Response(
+        orjson.dumps(body),
+        status_code=status,
+        headers=headers,
+        media_type=media_type(request.headers.get("accept")),
+    )
+
+
+def error_body(status: int, scim_type: str | None, detail: str) -> bytes:
+    """Write a SCIM error (RFC 7644 §3.12)."""
+    return orjson.dumps(messages.error(status, scim_type, detail))
+
+
+def error(exc: errors.ScimError, accept: str | None = None) -> Response:
+    """Answer with a SCIM error and the headers that belong to its status."""
+    headers = {}
+    if isinstance(exc, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = CHALLENGE  # RFC 6750 §3
+    if isinstance(exc, errors.Unavailable):
+        headers["Retry-After"] = str(exc.retry_after)
+    return Response(
+        error_body(exc.status, exc.scim_type, exc.detail),
+        status_code=exc.status,
+        headers=headers,
+        media_type=media_type(accept),
+    )

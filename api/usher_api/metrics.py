@@ -1,0 +1,25 @@
+"""What the api counts; right also when several processes share one folder (USHER_METRICS_DIR)."""
+
+from __future__ import annotations
+
+import os
+
+import prometheus_client
+from prometheus_client import Counter, Histogram, multiprocess
+
+BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25)
+
+REQUESTS = Counter("usher_requests", "Requests answered.", ["method", "endpoint", "status"])
+SECONDS = Histogram("usher_request_seconds", "Time to the answer.", ["method"], buckets=BUCKETS)
+ACCEPTED = Counter("usher_changes_accepted", "Changes put on a tenant's stream.", ["operation"])
+WAIT = Histogram("usher_apply_wait_seconds", "Time a request waited for its outcome.", buckets=BUCKETS)
+LATE = Counter("usher_apply_late", "Requests answered 503 because the outcome did not come in time.")
+
+
+def expose() -> bytes:
+    """Write all metrics in the text format, of every process of this pod."""
+    registry = prometheus_client.REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = prometheus_client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return prometheus_client.generate_latest(registry)

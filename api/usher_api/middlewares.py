@@ -1,0 +1,97 @@
+"""The outermost layer: request ids, log lines, metrics, forgiving paths, and SCIM errors for everything.
+
+Plain ASGI: a request passes here without a task or a stream of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from usher_api import answers, metrics
+from usher_core import errors
+
+log = structlog.get_logger(__name__)
+
+SLASHES = re.compile(r"/{2,}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+SCIM_1 = re.compile(r"^(/iam)?/(scim/)?v1(/|$)")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Envelope:
+    """Wraps the application; whatever is wrong inside, the client gets a SCIM error."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass the lifespan on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        scope["path"] = forgiving_path(scope["path"])
+        request_id = scope["request_id"] = _request_id(scope)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            if SCIM_1.match(scope["path"]):
+                refusal = errors.InvalidVersion(
+                    "SCIM 1.x is not supported: this service speaks SCIM 2.0 under /iam/scim/v2."
+                )
+                await answers.error(refusal)(scope, receive, sending)
+            else:
+                await self._app(scope, receive, sending)
+        except Exception:
+            log.exception("request.failed")
+            if status:
+                raise  # too late to answer anything else: the connection ends
+            failure = errors.ChangeFailed("The request failed for a fault of the service; it was logged.")
+            await answers.error(failure)(scope, receive, sending)
+        finally:
+            self._account(scope, status, time.perf_counter() - started)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        route = scope.get("route")
+        endpoint = getattr(route, "path", "other")
+        metrics.REQUESTS.labels(method, endpoint, status).inc()
+        metrics.SECONDS.labels(method).observe(seconds)
+        log.info(
+            "request",
+            method=method,
+            path=scope["path"],
+            status=status,
+            milliseconds=round(seconds * 1000, 2),
+        )
+
+
+def forgiving_path(path: str) -> str:
+    """Read a path as its writer meant it: doubled slashes and one at the end change nothing.
+
+    Keycloak's plugins send `v2//Users`, others `/Users/`.
+    """
+    if "//" in path:
+        path = SLASHES.sub("/", path)
+    return path.rstrip("/") or "/"
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid.uuid4().hex

@@ -1,0 +1,151 @@
+"""A change as it travels from the api to the worker, and the outcome as it travels back.
+
+Both are frozen and know their wire form, a JSON array: the stream and the reply lists carry bytes.
+A change holds everything that applying it needs and nothing that may not be stored (no password).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from typing import Any, Literal
+
+import orjson
+
+from usher_core import ids
+
+Operation = Literal["create", "replace", "patch", "delete"]
+
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def now() -> datetime.datetime:
+    """Tell the time, in UTC, as precisely as PostgreSQL stores it."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One accepted write.
+
+    `body` is the normalised document of a create or replace, the list of operations of a patch, and
+    `None` for a delete. `if_match` lists the versions that the client would accept, `None` for any.
+    `accepted_at` is set once, by the api: together with `change_id` it is the change's key for good.
+    """
+
+    change_id: ids.ChangeId
+    accepted_at: datetime.datetime
+    operation: Operation
+    resource_type: str
+    resource_id: ids.ResourceId
+    body: Any
+    if_match: tuple[int, ...] | None
+    token_id: str
+    request_id: str
+    reply_to: str
+
+    def encode(self) -> bytes:
+        """Write the change as a JSON array."""
+        return orjson.dumps(
+            [
+                str(self.change_id),
+                (self.accepted_at - EPOCH) // MICROSECOND,
+                self.operation,
+                self.resource_type,
+                str(self.resource_id),
+                self.body,
+                self.if_match,
+                self.token_id,
+                self.request_id,
+                self.reply_to,
+            ]
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Change:
+        """Read what `encode` wrote.
+
+        Raises:
+            ValueError: the bytes are no change.
+        """
+        try:
+            change_id, accepted, operation, kind, resource_id, body, if_match, token, request, reply = (
+                orjson.loads(data)
+            )
+            return cls(
+                ids.ChangeId(uuid.UUID(change_id)),
+                EPOCH + accepted * MICROSECOND,
+                operation,
+                kind,
+                ids.ResourceId(uuid.UUID(resource_id)),
+                body,
+                None if if_match is None else tuple(if_match),
+                token,
+                request,
+                reply,
+            )
+        except (TypeError, AttributeError) as exc:
+            raise ValueError("not a change") from exc
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change: an HTTP status, and the resource or the error behind it.
+
+    `document` is the resource as this change left it, without what is stored apart (a group's members);
+    it is `None` for errors and deletions.
+    """
+
+    change_id: ids.ChangeId
+    status: int
+    scim_type: str | None = None
+    detail: str | None = None
+    version: int | None = None
+    created_at: datetime.datetime | None = None
+    modified_at: datetime.datetime | None = None
+    document: dict[str, Any] | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the change took effect (or had nothing left to do)."""
+        return self.status < 400
+
+    def encode(self) -> bytes:
+        """Write the outcome as a JSON array."""
+        return orjson.dumps(
+            [
+                str(self.change_id),
+                self.status,
+                self.scim_type,
+                self.detail,
+                self.version,
+                _micros(self.created_at),
+                _micros(self.modified_at),
+                self.document,
+            ]
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Outcome:
+        """Read what `encode` wrote."""
+        change_id, status, scim_type, detail, version, created, modified, document = orjson.loads(data)
+        return cls(
+            ids.ChangeId(uuid.UUID(change_id)),
+            status,
+            scim_type,
+            detail,
+            version,
+            _moment(created),
+            _moment(modified),
+            document,
+        )
+
+
+def _micros(moment: datetime.datetime | None) -> int | None:
+    return None if moment is None else (moment - EPOCH) // MICROSECOND
+
+
+def _moment(micros: int | None) -> datetime.datetime | None:
+    return None if micros is None else EPOCH + micros * MICROSECOND

@@ -1,0 +1,144 @@
+"""What a batch of changes must know of the store before it is applied, and what was found there.
+
+The worker derives the `Needs` of a batch, the store answers them in one round trip with a `Snapshot`,
+and a unit of work applies the changes to it. A question that was never asked is a bug, not a `None`:
+looking up what is not in the snapshot raises `KeyError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from usher_core import errors, ids
+from usher_core.changes import records
+from usher_core.scim import documents, patches, schemas
+from usher_core.scim import members as scim_members
+
+
+class UniqueKey(NamedTuple):
+    """A value that only one living resource of the type may hold."""
+
+    type: str
+    path: str
+    folded: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """A resource at one version, without what is stored apart."""
+
+    type: str
+    id: ids.ResourceId
+    version: int
+    document: dict[str, Any]
+    created_at: datetime.datetime
+    modified_at: datetime.datetime
+
+
+@dataclasses.dataclass(slots=True)
+class Needs:
+    """The questions of a batch.
+
+    `resources`: read by id. `owners`: who holds these values. `pairs`: which of these (group, member)
+    exist. `targets`: which of these ids exist, and of what type. `counted`: how many members these groups
+    have. `left`: in which groups these members are (they may be about to be deleted).
+    """
+
+    resources: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    owners: set[UniqueKey] = dataclasses.field(default_factory=set)
+    pairs: set[tuple[ids.ResourceId, ids.ResourceId]] = dataclasses.field(default_factory=set)
+    targets: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    counted: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    left: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass(slots=True)
+class Snapshot:
+    """The answers to `Needs`, read under the tenant's lock at the moment `now`."""
+
+    now: datetime.datetime
+    applied: dict[ids.ChangeId, records.Outcome] = dataclasses.field(default_factory=dict)
+    resources: dict[ids.ResourceId, Stored] = dataclasses.field(default_factory=dict)
+    owners: dict[UniqueKey, ids.ResourceId | None] = dataclasses.field(default_factory=dict)
+    pairs: set[tuple[ids.ResourceId, ids.ResourceId]] = dataclasses.field(default_factory=set)
+    targets: dict[ids.ResourceId, str] = dataclasses.field(default_factory=dict)
+    counted: dict[ids.ResourceId, int] = dataclasses.field(default_factory=dict)
+    left: dict[ids.ResourceId, set[ids.ResourceId]] = dataclasses.field(default_factory=dict)
+
+
+def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -> list[UniqueKey]:
+    """List the values of a document that must be unique among resources of its type."""
+    return [
+        UniqueKey(resource_type.name, path, folded)
+        for path, folded in documents.unique_values(resource_type, document)
+    ]
+
+
+def needs(registry: schemas.Registry, changes: Iterable[records.Change]) -> Needs:
+    """Derive what applying the changes, in any state of the store, could have to know."""
+    asked = Needs()
+    for change in changes:
+        resource_type = registry.by_name(change.resource_type)
+        if change.operation == "create":
+            # Only a redelivered create finds a resource here; its first outcome is in the change log.
+            asked.owners.update(unique_keys(resource_type, change.body))
+        else:
+            asked.resources.add(change.resource_id)
+        if change.operation == "delete":
+            asked.left.add(change.resource_id)
+        elif change.operation == "replace":
+            asked.owners.update(unique_keys(resource_type, change.body))
+        elif change.operation == "patch":
+            _ask_for_patch(asked, resource_type, change)
+        if change.operation in ("create", "replace"):
+            _, members = documents.split_members(resource_type, change.body)
+            if members is not None:
+                _ask_for_members(asked, change.resource_id, (member.value for member in members))
+                if change.operation == "replace":
+                    asked.counted.add(change.resource_id)
+    return asked
+
+
+def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: records.Change) -> None:
+    operations = patches.load(change.body, resource_type)
+    for operation in operations:
+        # Each operation alone on an empty resource shows which unique values it could bring.
+        try:
+            patched = patches.apply(resource_type, {}, (operation,))
+        except errors.ScimError:
+            continue
+        asked.owners.update(unique_keys(resource_type, patched.document))
+        for member_operation in patched.member_operations:
+            match member_operation:
+                case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
+                    _ask_for_members(asked, change.resource_id, (member.value for member in members))
+                case scim_members.MembersRemoved(values):
+                    _ask_for_members(asked, change.resource_id, values)
+                case _:
+                    pass
+            if isinstance(member_operation, scim_members.MembersReplaced | scim_members.MembersCleared):
+                asked.counted.add(change.resource_id)
+
+
+def _ask_for_members(asked: Needs, group: ids.ResourceId, values: Iterable[str]) -> None:
+    for value in values:
+        member = resource_id(value)
+        if member is not None:
+            asked.pairs.add((group, member))
+            asked.targets.add(member)
+
+
+def resource_id(value: str) -> ids.ResourceId | None:
+    """Read a resource's id as we write it; `None` for anything that can be no id of ours."""
+    try:
+        return ids.ResourceId(uuid.UUID(value))
+    except ValueError:
+        return None
+
+
+NO_RESOURCE = ids.ResourceId(uuid.UUID(int=0))
+"""An id that no resource ever has."""

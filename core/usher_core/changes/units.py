@@ -1,0 +1,309 @@
+"""The unit of work: applies the changes of one batch, in order, to a snapshot of the store.
+
+The worker makes one a batch. While the tenant's lock is held no one else writes, so every 404, 409 and
+412 is decided here, in memory. A change either has its whole effect or none; what one change did, the
+next one sees. `writes` then tells the difference between the snapshot and the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from usher_core import errors, ids
+from usher_core.changes import memberships, records, snapshots
+from usher_core.scim import documents, patches, schemas
+from usher_core.scim import members as scim_members
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Logged:
+    """A change and what became of it, for the change log."""
+
+    change: records.Change
+    outcome: records.Outcome
+
+
+@dataclasses.dataclass(slots=True)
+class Writes:
+    """What must be written so that the store shows the batch's effect.
+
+    `removed` values go before `added` ones: a value that one resource gives up another may take.
+    """
+
+    inserted: list[snapshots.Stored] = dataclasses.field(default_factory=list)
+    updated: list[snapshots.Stored] = dataclasses.field(default_factory=list)
+    deleted: list[snapshots.Stored] = dataclasses.field(default_factory=list)
+    before: dict[ids.ResourceId, snapshots.Stored] = dataclasses.field(default_factory=dict)
+    memberships: dict[ids.ResourceId, memberships.Membership] = dataclasses.field(default_factory=dict)
+    logged: list[Logged] = dataclasses.field(default_factory=list)
+
+
+class Unit:
+    """Applies changes one after another and keeps the account."""
+
+    def __init__(self, registry: schemas.Registry, snapshot: snapshots.Snapshot) -> None:
+        self._registry = registry
+        self._snapshot = snapshot
+        self._now = snapshot.now
+        self._resources: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.resources)
+        self._owners = dict(snapshot.owners)
+        self._memberships: dict[ids.ResourceId, memberships.Membership] = {}
+        self._left = {member: set(groups) for member, groups in snapshot.left.items()}
+        self._logged: list[Logged] = []
+
+    def apply(self, change: records.Change) -> records.Outcome:
+        """Apply one change and return its outcome; a redelivered one gets the outcome it had.
+
+        Anything raised from here is a fault of ours: the client's mistakes are outcomes.
+        """
+        before = self._snapshot.applied.get(change.change_id)
+        if before is not None:
+            return self._as_it_stands(before, change)
+        try:
+            outcome = self._perform(change)
+        except errors.ScimError as exc:
+            outcome = records.Outcome(change.change_id, exc.status, exc.scim_type, exc.detail)
+        self._logged.append(Logged(change, outcome))
+        return outcome
+
+    def writes(self) -> Writes:
+        """Compare the end with the snapshot."""
+        result = Writes(logged=self._logged)
+        for resource_id, after in self._resources.items():
+            before = self._snapshot.resources.get(resource_id)
+            if after is before:
+                continue
+            if before is not None:
+                result.before[resource_id] = before
+            if after is None:
+                if before is not None:
+                    result.deleted.append(before)
+            elif before is None:
+                result.inserted.append(after)
+            else:
+                result.updated.append(after)
+        gone = {resource_id for resource_id, after in self._resources.items() if after is None}
+        result.memberships = {
+            group: membership
+            for group, membership in self._memberships.items()
+            if (membership.overrides or membership.replaced)
+            and not (group in gone and group not in result.before)
+        }
+        return result
+
+    # What each operation does. Every check stands before the first effect.
+
+    def _perform(self, change: records.Change) -> records.Outcome:
+        resource_type = self._registry.by_name(change.resource_type)
+        match change.operation:
+            case "create":
+                return self._create(resource_type, change)
+            case "replace":
+                return self._replace(resource_type, change)
+            case "patch":
+                return self._patch(resource_type, change)
+            case "delete":
+                return self._delete(change)
+
+    def _create(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
+        document, members = documents.split_members(resource_type, change.body)
+        self._require_free(resource_type, document, None)
+        resolved = self._resolve(members or ())
+        stored = snapshots.Stored(resource_type.name, change.resource_id, 1, document, self._now, self._now)
+        self._hold(resource_type, stored, None)
+        if resolved:
+            self._membership(change.resource_id).add(resolved.values())
+            self._note_joined(change.resource_id, resolved)
+        return _outcome(change, 201, stored)
+
+    def _replace(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
+        current = self._current(resource_type, change)
+        document, members = documents.split_members(resource_type, change.body)
+        self._require_free(resource_type, document, current)
+        resolved = None if members is None else self._resolve(members)
+        changed = False
+        if resolved is not None:
+            changed = self._membership(current.id).replace(resolved)
+            self._note_joined(current.id, resolved)
+        return _outcome(change, 200, self._revise(resource_type, current, document, touched=changed))
+
+    def _patch(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
+        current = self._current(resource_type, change)
+        operations = patches.load(change.body, resource_type)
+        patched = patches.apply(resource_type, current.document, operations)
+        self._require_free(resource_type, patched.document, current)
+        steps = [self._prepare(operation) for operation in patched.member_operations]
+        changed = False
+        for operation, resolved in steps:
+            changed = self._change_members(current.id, operation, resolved) or changed
+        stored = self._revise(resource_type, current, patched.document, touched=changed)
+        return _outcome(change, 200, stored)
+
+    def _delete(self, change: records.Change) -> records.Outcome:
+        resource_type = self._registry.by_name(change.resource_type)
+        current = self._current(resource_type, change)
+        for group in list(self._left[current.id]):
+            if self._membership(group).remove([current.id]):
+                self._bump(group)
+        if resource_type.stored_apart:
+            self._membership(current.id).replaced = True
+            self._membership(current.id).overrides = {}
+        for key in snapshots.unique_keys(resource_type, current.document):
+            self._owners[key] = None
+        self._resources[current.id] = None
+        return records.Outcome(change.change_id, 204)
+
+    # Resources and their unique values.
+
+    def _current(self, resource_type: schemas.ResourceType, change: records.Change) -> snapshots.Stored:
+        stored = self._resources.get(change.resource_id)
+        if stored is None or stored.type != resource_type.name:
+            raise errors.NotFound(f"There is no {resource_type.name} with the id {change.resource_id}.")
+        if change.if_match is not None and stored.version not in change.if_match:
+            # RFC 7644 §3.14
+            raise errors.PreconditionFailed(
+                f'The {resource_type.name} is at version W/"{stored.version}", which If-Match does not name.'
+            )
+        return stored
+
+    def _require_free(
+        self,
+        resource_type: schemas.ResourceType,
+        document: dict[str, Any],
+        current: snapshots.Stored | None,
+    ) -> None:
+        wanted = snapshots.unique_keys(resource_type, document)
+        held = [] if current is None else snapshots.unique_keys(resource_type, current.document)
+        for key in wanted:
+            if key not in held and self._owners[key] is not None:
+                # RFC 7644 §3.3: 409 with scimType uniqueness
+                raise errors.UniquenessViolated(
+                    f"The value of {key.path} is taken by another {resource_type.name}."
+                )
+
+    def _hold(
+        self,
+        resource_type: schemas.ResourceType,
+        stored: snapshots.Stored,
+        before: snapshots.Stored | None,
+    ) -> None:
+        if before is not None:
+            for key in snapshots.unique_keys(resource_type, before.document):
+                self._owners[key] = None
+        for key in snapshots.unique_keys(resource_type, stored.document):
+            self._owners[key] = stored.id
+        self._resources[stored.id] = stored
+
+    def _revise(
+        self,
+        resource_type: schemas.ResourceType,
+        current: snapshots.Stored,
+        document: dict[str, Any],
+        *,
+        touched: bool,
+    ) -> snapshots.Stored:
+        if document == current.document and not touched:
+            return current  # nothing changed: same version, same lastModified
+        stored = dataclasses.replace(
+            current, document=document, version=current.version + 1, modified_at=self._now
+        )
+        self._hold(resource_type, stored, current)
+        return stored
+
+    def _bump(self, group: ids.ResourceId) -> None:
+        stored = self._resources[group]
+        if stored is not None:
+            self._resources[group] = dataclasses.replace(
+                stored, version=stored.version + 1, modified_at=self._now
+            )
+
+    # Members.
+
+    def _membership(self, group: ids.ResourceId) -> memberships.Membership:
+        membership = self._memberships.get(group)
+        if membership is None:
+            stored = frozenset(member for owner, member in self._snapshot.pairs if owner == group)
+            is_new = group not in self._snapshot.resources
+            count = 0 if is_new else self._snapshot.counted.get(group)
+            membership = self._memberships[group] = memberships.Membership(stored, count)
+        return membership
+
+    def _resolve(self, members: Iterable[scim_members.Member]) -> dict[ids.ResourceId, memberships.Member]:
+        resolved: dict[ids.ResourceId, memberships.Member] = {}
+        for member in members:
+            member_id = snapshots.resource_id(member.value)
+            kind = None if member_id is None else self._type_of(member_id)
+            if member_id is None or kind is None:
+                raise errors.InvalidValue(f"members.value: there is no resource with the id {member.value}.")
+            resolved.setdefault(member_id, memberships.Member(member_id, kind, member.display))
+        return resolved
+
+    def _type_of(self, resource_id: ids.ResourceId) -> str | None:
+        if resource_id in self._resources:
+            stored = self._resources[resource_id]
+            return None if stored is None else stored.type
+        return self._snapshot.targets.get(resource_id)
+
+    def _prepare(
+        self, operation: scim_members.MemberOperation
+    ) -> tuple[scim_members.MemberOperation, dict[ids.ResourceId, memberships.Member]]:
+        match operation:
+            case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
+                return operation, self._resolve(members)
+            case scim_members.MembersRemovedWhere():
+                raise errors.InvalidPath(
+                    'members: the filter of this path is not supported; use members[value eq "…"].'
+                )
+            case _:
+                return operation, {}
+
+    def _change_members(
+        self,
+        group: ids.ResourceId,
+        operation: scim_members.MemberOperation,
+        resolved: dict[ids.ResourceId, memberships.Member],
+    ) -> bool:
+        membership = self._membership(group)
+        match operation:
+            case scim_members.MembersAdded():
+                self._note_joined(group, resolved)
+                return membership.add(resolved.values())
+            case scim_members.MembersReplaced() | scim_members.MembersCleared():
+                self._note_joined(group, resolved)
+                return membership.replace(resolved)
+            case scim_members.MembersRemoved(values):
+                found = (snapshots.resource_id(value) for value in values)
+                return bool(membership.remove([member for member in found if member is not None]))
+            case _:
+                raise AssertionError(operation)
+
+    def _note_joined(self, group: ids.ResourceId, joined: Iterable[ids.ResourceId]) -> None:
+        # A later deletion in this batch must find the groups that were joined in it.
+        for member in joined:
+            if member in self._left:
+                self._left[member].add(group)
+
+    def _as_it_stands(self, before: records.Outcome, change: records.Change) -> records.Outcome:
+        stored = self._resources.get(change.resource_id)
+        if not before.succeeded or stored is None:
+            return before
+        return dataclasses.replace(
+            before,
+            version=stored.version,
+            created_at=stored.created_at,
+            modified_at=stored.modified_at,
+            document=stored.document,
+        )
+
+
+def _outcome(change: records.Change, status: int, stored: snapshots.Stored) -> records.Outcome:
+    return records.Outcome(
+        change.change_id,
+        status,
+        version=stored.version,
+        created_at=stored.created_at,
+        modified_at=stored.modified_at,
+        document=stored.document,
+    )

@@ -1,0 +1,51 @@
+"""Connections to Valkey or Redis, and the one place where its failures get our names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from usher_core import errors
+
+# Longer than any blocking read of ours: silence beyond it means that the server is gone.
+SOCKET_TIMEOUT = 5.0
+
+
+def connect(url: str) -> redis.Redis:
+    """Make a synchronous client, for workers and for RQ; it connects at first use.
+
+    It repeats no command on its own: what a lost answer means is for the caller to decide.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=2.0,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """Make an asynchronous client, for the api; it connects at first use and repeats nothing."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=2.0,
+        retry=AsyncRetry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+
+
+@contextlib.contextmanager
+def wrapped() -> Iterator[None]:
+    """Turn the client's failures, and a server that is full or still loading, into `QueueUnavailable`."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        raise errors.QueueUnavailable(f"Valkey: {type(exc).__name__}") from exc

@@ -1,0 +1,46 @@
+"""The RQ jobs that wake a drain. A job carries the tenant and nothing else: the changes are in the stream."""
+
+from __future__ import annotations
+
+import redis
+import rq
+from rq.serializers import JSONSerializer
+
+from usher_core import ids
+from usher_core.queues import connections, keys
+
+DRAIN = "usher_worker.drains.drain"
+"""By path, so that who enqueues needs not import the worker; a test resolves it."""
+
+# Far above the longest life of a drain: it ends a job that hangs, not one that works.
+TIMEOUT = 120
+
+FAILURE_LIFE = 60
+RETRIES = 3
+
+
+def queue(client: redis.Redis) -> rq.Queue:
+    """Open the queue; its jobs are JSON, not pickles."""
+    return rq.Queue(keys.QUEUE, connection=client, serializer=JSONSerializer)
+
+
+def enqueue(jobs: rq.Queue, tenant: ids.TenantId) -> None:
+    """Enqueue a drain of the tenant, and ring for drains that only linger.
+
+    The job's id is random: a fixed one would be refused for as long as a killed worker's job lives on.
+    Retries carry no interval, which would need a scheduler process: a drain backs off in place.
+
+    Raises:
+        QueueUnavailable: Valkey is away or full; the sweep will wake the tenant.
+    """
+    with connections.wrapped():
+        jobs.enqueue_call(
+            DRAIN,
+            args=(str(tenant),),
+            timeout=TIMEOUT,
+            result_ttl=0,
+            failure_ttl=FAILURE_LIFE,
+            retry=rq.Retry(max=RETRIES),
+            description=f"drain {tenant}",
+        )
+        jobs.connection.xadd(keys.BELL, {"t": str(tenant)}, maxlen=8, approximate=False)

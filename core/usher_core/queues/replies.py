@@ -1,0 +1,61 @@
+"""Where an api process waits for the outcomes of its changes: one list, one reader, many waiting requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterator
+
+import redis
+import redis.asyncio
+import structlog
+
+from usher_core import ids
+from usher_core.changes import records
+from usher_core.queues import keys
+
+log = structlog.get_logger(__name__)
+
+# One blocking read; the connection's time-out is longer.
+BLOCK = 2.0
+MOST_AT_ONCE = 256
+
+
+class Replies:
+    """The reply list of one api process; `run` reads it for as long as the process serves."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.key = keys.replies(uuid.uuid4().hex)
+        self._client = client
+        self._waiting: dict[ids.ChangeId, asyncio.Future[records.Outcome]] = {}
+
+    @contextlib.contextmanager
+    def expect(self, change_id: ids.ChangeId) -> Iterator[asyncio.Future[records.Outcome]]:
+        """Wait for the outcome of a change; enter before the change is appended."""
+        future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[change_id] = future
+        try:
+            yield future
+        finally:
+            del self._waiting[change_id]
+
+    async def run(self) -> None:
+        """Hand each outcome to whoever waits for it, until cancelled; survive every loss of Valkey."""
+        pause = 0.05
+        while True:
+            try:
+                answer = await self._client.blmpop(BLOCK, 1, self.key, direction="LEFT", count=MOST_AT_ONCE)
+                pause = 0.05
+            except (redis.RedisError, OSError) as exc:
+                log.warning("replies.unavailable", error=type(exc).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+                continue
+            for data in answer[1] if answer else ():
+                if not isinstance(data, bytes):
+                    continue
+                outcome = records.Outcome.decode(data)
+                future = self._waiting.get(outcome.change_id)
+                if future is not None and not future.done():
+                    future.set_result(outcome)

@@ -1,0 +1,212 @@
+"""The stream of a tenant's changes: the api's end appends and wakes, the drain's end takes and removes.
+
+A change leaves the stream only after its outcome was committed. The head of the stream is always what
+must be applied next, so whoever drains reads from the start; consumer groups would hand the next change
+to a younger drain while an older one still held the one before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from usher_core import errors, ids
+from usher_core.changes import records
+from usher_core.queues import connections, keys
+
+# One step: refuse when the oldest change has waited too long, append, and claim the wake if it is free.
+APPEND = """
+local head = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if head then
+  local now = redis.call('TIME')
+  local age = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(head[1], '^%d+'))
+  if age > tonumber(ARGV[4]) then return {'', 0} end
+end
+local id = redis.call('XADD', KEYS[1], '*', 'c', ARGV[2])
+redis.call('SADD', KEYS[3], ARGV[1])
+local fresh = redis.call('SET', KEYS[2], 'queued', 'NX', 'PX', ARGV[3])
+return {id, fresh and 1 or 0}
+"""
+
+# A drain gives up only while its stream is empty and nobody has taken over.
+GIVE_UP = """
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 1 end
+if redis.call('XLEN', KEYS[1]) > 0 then return 0 end
+redis.call('DEL', KEYS[2], KEYS[4])
+redis.call('SREM', KEYS[3], ARGV[1])
+return 1
+"""
+
+
+class Backlogged(errors.UsherError):
+    """The tenant's oldest pending change is older than a request waits: one more would only wait too."""
+
+
+class Appender:
+    """The api's end of every stream."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, oldest: float) -> None:
+        """`oldest`: the age in seconds of the oldest pending change beyond which none is added."""
+        self._append = client.register_script(APPEND)
+        self._oldest = int(oldest * 1000)
+
+    async def append(self, tenant: ids.TenantId, change: records.Change) -> bool:
+        """Append a change; tells whether the caller must enqueue a drain for the tenant.
+
+        Raises:
+            Backlogged: the change was not appended.
+            QueueUnavailable: the change may have been appended, or not.
+        """
+        with connections.wrapped():
+            position, fresh = await self._append(
+                keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING],
+                args=[str(tenant), change.encode(), keys.WAKE_QUEUED, self._oldest],
+            )
+        if not position:
+            raise Backlogged(f"tenant {tenant}")
+        return bool(fresh)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """What the head of a stream held, and how things stand around it."""
+
+    entries: list[tuple[str, bytes]]
+    others_wait: bool
+
+
+class Tail:
+    """The drain's end of one tenant's stream: take from the head, apply, settle, take again.
+
+    Settling is sent together with the next take, in one round trip, and before it on the wire: the
+    clients have their answers while the drain already waits for more. `close` sends what is left.
+    """
+
+    def __init__(self, client: redis.Redis, tenant: ids.TenantId) -> None:
+        self._client = client
+        self._tenant = str(tenant)
+        self._stream, self._wake = keys.changes(tenant), keys.wake(tenant)
+        self._attempts = keys.attempts(tenant)
+        self._owner = uuid.uuid4().hex
+        self._bell = "0-0"
+        self._unsent: list[tuple[Any, ...]] = []
+        self._give_up = client.register_script(GIVE_UP)
+
+    def open(self) -> tuple[int, str | None]:
+        """Take the wake over; return the attempts that died at the head, and the end of suspicion.
+
+        Changes up to and including the second value (a stream id) are to be applied one by one.
+        """
+        with connections.wrapped():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.set(self._wake, self._owner, px=keys.WAKE_RUNNING)
+            pipe.xrevrange(keys.BELL, count=1)
+            pipe.hmget(self._attempts, "deaths", "until")
+            _, bell, (deaths, until) = pipe.execute()
+        if bell:
+            self._bell = bell[0][0].decode()
+        return int(deaths or 0), until.decode() if until else None
+
+    def take(self, count: int, *, block: float) -> Taken:
+        """Read up to `count` entries from the head; wait up to `block` seconds for the first.
+
+        The attempt is counted in the same breath: a worker that dies over these entries leaves a trace.
+        """
+        wait = ("BLOCK", max(1, int(block * 1000))) if block > 0 else ()
+        names = (self._stream, keys.BELL) if block > 0 else (self._stream,)
+        since = ("0-0", self._bell) if block > 0 else ("0-0",)
+        with connections.wrapped():
+            *_, streams, _, waiting = self._send(
+                ("XREAD", "COUNT", count, *wait, "STREAMS", *names, *since),
+                ("HINCRBY", self._attempts, "deaths", 1),
+                ("LLEN", keys.JOBS),
+            )
+        entries: list[tuple[str, bytes]] = []
+        for name, items in _pairs(streams):
+            if name.decode() == keys.BELL:
+                self._bell = items[-1][0].decode()
+            else:
+                entries = [(position.decode(), fields[b"c"]) for position, fields in items]
+        if not entries:
+            self.forgive()
+        return Taken(entries, others_wait=waiting > 0)
+
+    def settle(self, positions: Iterable[str], replies: Iterable[tuple[str, bytes]]) -> None:
+        """Answer the waiting api processes and remove the entries, whose outcomes are committed."""
+        lists: dict[str, list[bytes]] = {}
+        for reply_to, data in replies:
+            lists.setdefault(reply_to, []).append(data)
+        for reply_to, values in lists.items():
+            self._unsent.append(("RPUSH", reply_to, *values))
+            self._unsent.append(("PEXPIRE", reply_to, keys.REPLIES_LIFE))
+        self._unsent.append(("XDEL", self._stream, *positions))
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Count no death: the attempt ended, well or not, with its process alive."""
+        self._unsent.append(("HDEL", self._attempts, "deaths"))
+
+    def suspect(self, until: str) -> None:
+        """Note that every entry up to `until` is to be applied alone, also by a successor."""
+        self._unsent.append(("HSET", self._attempts, "until", until))
+
+    def trust(self) -> None:
+        """Note that suspicion has ended."""
+        self._unsent.append(("HDEL", self._attempts, "until"))
+
+    def peek(self, count: int) -> str | None:
+        """Tell the position of the last of the first `count` entries."""
+        with connections.wrapped():
+            *_, entries = self._send(("XRANGE", self._stream, "-", "+", "COUNT", count))
+        return entries[-1][0].decode() if entries else None
+
+    def renew(self) -> bool:
+        """Keep the wake; `False` when another drain has taken it over."""
+        with connections.wrapped():
+            *_, owner = self._send(("GET", self._wake))
+            if owner is not None and owner.decode() != self._owner:
+                return False
+            self._client.set(self._wake, self._owner, px=keys.WAKE_RUNNING)
+        return True
+
+    def give_up(self) -> bool:
+        """Let the wake go; `False` while the stream still holds something."""
+        with connections.wrapped():
+            self._send()
+            return bool(
+                self._give_up(
+                    keys=[self._stream, self._wake, keys.PENDING, self._attempts],
+                    args=[self._tenant, self._owner],
+                )
+            )
+
+    def hand_over(self, life: int) -> None:
+        """Mark the wake as queued for `life` milliseconds: another drain is on its way."""
+        with connections.wrapped():
+            self._send(("SET", self._wake, "queued", "PX", life))
+
+    def _send(self, *commands: tuple[Any, ...]) -> list[Any]:
+        sent, self._unsent = [*self._unsent, *commands], []
+        if not sent:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        for command in sent:
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            return pipe.execute()
+        except redis.RedisError:
+            # Nothing is lost: settling again is harmless, and the change log knows what was applied.
+            self._unsent = sent[: len(sent) - len(commands)]
+            raise
+
+
+def _pairs(streams: Any) -> list[tuple[bytes, list[Any]]]:
+    """Read XREAD's answer, which RESP2 gives as a list and RESP3 as a map."""
+    if not streams:
+        return []
+    return list(streams.items()) if isinstance(streams, dict) else [(name, items) for name, items in streams]

@@ -1,0 +1,131 @@
+"""The asynchronous connections to PostgreSQL, for the api and the operator.
+
+A `Database` hands out one transaction at a time, sent as one pipeline: the statements of a transaction
+cost one round trip together. Each transaction that touches a tenant's rows names the tenant first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, LiteralString
+
+import orjson
+import psycopg
+import psycopg_pool
+from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_dumps, set_json_loads
+
+from usher_core import errors, ids
+
+set_json_loads(orjson.loads)
+set_json_dumps(orjson.dumps)
+
+Statement = tuple[LiteralString | str, Sequence[Any]]
+
+# A serving connection acts as the role without rights of its own, whoever logged in.
+APP_OPTIONS = "-c role=usher_app -c idle_in_transaction_session_timeout=2000"
+
+
+@contextlib.contextmanager
+def wrapped() -> Iterator[None]:
+    """Turn the driver's passing failures into `StoreUnavailable`; leave mistakes of ours as they are."""
+    try:
+        yield
+    except (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg_pool.PoolTimeout,
+        psycopg_pool.PoolClosed,
+    ) as exc:
+        raise errors.StoreUnavailable(f"PostgreSQL: {type(exc).__name__}") from exc
+
+
+def conninfo(url: str, *, statement_timeout: float, application: str) -> str:
+    """Complete a URL with what every serving connection needs; `statement_timeout` in seconds."""
+    return psycopg.conninfo.make_conninfo(
+        url,
+        options=f"{APP_OPTIONS} -c statement_timeout={int(statement_timeout * 1000)}",
+        application_name=application,
+        connect_timeout=3,
+        tcp_user_timeout=10_000,
+    )
+
+
+class Database:
+    """A pool of asynchronous connections as the role usher_app."""
+
+    def __init__(
+        self, url: str, *, application: str = "usher", pool_size: int = 8, statement_timeout: float = 5.0
+    ) -> None:
+        self._pool = psycopg_pool.AsyncConnectionPool(
+            conninfo(url, statement_timeout=statement_timeout, application=application),
+            min_size=1,
+            max_size=pool_size,
+            timeout=2.0,
+            reconnect_timeout=5.0,
+            kwargs={"autocommit": True},
+            check=None,
+            open=False,
+            name=application,
+        )
+
+    async def open(self) -> None:
+        """Start the pool without waiting for PostgreSQL: an api may start before its store."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close(timeout=2.0)
+
+    async def __aenter__(self) -> Database:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def fetch(self, tenant: ids.TenantId | None, *statements: Statement) -> list[list[TupleRow]]:
+        """Run the statements in one transaction and one round trip; return the rows of each, in order.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away, or a statement took longer than the time-out.
+        """
+        with wrapped():
+            async with self._pool.connection() as connection:
+                try:
+                    return await _run(connection, tenant, statements)
+                except psycopg.OperationalError:
+                    # A connection that died while it lay in the pool says nothing about the server.
+                    if not connection.broken:
+                        raise
+            async with self._pool.connection() as connection:
+                return await _run(connection, tenant, statements)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, tenant: ids.TenantId) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+        """Open a transaction of one tenant for statements that depend on each other; commit at its end."""
+        with wrapped():
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(*set_tenant(tenant))
+                yield connection
+
+
+def set_tenant(tenant: ids.TenantId) -> tuple[LiteralString, tuple[str]]:
+    """Make the statement that names the tenant for the rest of the transaction."""
+    return "SELECT set_config('usher.tenant', %s, true)", (str(tenant),)
+
+
+async def _run(
+    connection: psycopg.AsyncConnection[TupleRow],
+    tenant: ids.TenantId | None,
+    statements: Sequence[Statement],
+) -> list[list[TupleRow]]:
+    cursors = []
+    async with connection.pipeline():
+        await connection.execute("BEGIN")
+        if tenant is not None:
+            await connection.execute(*set_tenant(tenant))
+        cursors.extend([await connection.execute(text, values) for text, values in statements])
+        await connection.execute("COMMIT")
+    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]

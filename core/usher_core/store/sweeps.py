@@ -1,0 +1,70 @@
+"""The sweep's side of the store: one sweeper at a time, and the change log's partitions."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from usher_core.store import databases
+
+TIMEOUT = 10.0
+
+# Taken for a transaction, never for a session: it frees itself with its holder, also behind PgBouncer.
+LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('usher_sweep'))"
+KEEP = "SELECT usher_keep_change_log(%s)"
+DROP = "SELECT usher_drop_change_log(%s)"
+
+
+class Sweeps:
+    """A synchronous connection for the sweep; it connects at first use and again after a loss."""
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = databases.conninfo(url, statement_timeout=TIMEOUT, application="usher-sweep")
+        self._connection: psycopg.Connection[TupleRow] | None = None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Try to be the one sweeper for as long as the body runs; yields whether it is our turn.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away.
+        """
+        with databases.wrapped():
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self._conninfo, autocommit=True)
+            connection = self._connection
+            try:
+                with connection.transaction():
+                    row = connection.execute(LOCK).fetchone()
+                    yield row is not None and bool(row[0])
+            except psycopg.Error:
+                connection.close()
+                raise
+
+    def keep_change_log(self, now: datetime.datetime, *, months: int) -> tuple[int, int]:
+        """Make the partitions of this month and the next, drop those older than `months`.
+
+        Call it within a turn. Returns how many were made and how many were dropped.
+        """
+        assert self._connection is not None  # noqa: S101 - within a turn there is one
+        made = 0
+        for moment in (now, _later(now, 1)):
+            row = self._connection.execute(KEEP, (moment,)).fetchone()
+            made += bool(row and row[0])
+        row = self._connection.execute(DROP, (_later(now, -months),)).fetchone()
+        return made, int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _later(moment: datetime.datetime, months: int) -> datetime.datetime:
+    """Move to the first day of a later (or earlier) month."""
+    count = moment.year * 12 + moment.month - 1 + months
+    return moment.replace(year=count // 12, month=count % 12 + 1, day=1)

@@ -1,0 +1,276 @@
+"""The drain: applies one tenant's changes from the head of its stream, batch by batch.
+
+RQ runs `drain` for a tenant that was woken. It lingers on an idle stream, so that the next change finds
+it waiting, and gives way as soon as another tenant waits. The tenant's epoch makes it harmless: a drain
+that slept through its own replacement commits nothing.
+
+Three kinds of failure, told apart by type: the client's are outcomes and never get here; the world's
+(`StoreUnavailable`) are tried again with backoff, nothing skipped; ours (`ChangeBroken`,
+`ConstraintHit`) single the change out until it is applied alone or becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import random
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import structlog
+
+from usher_core import errors, ids
+from usher_core.changes import records
+from usher_core.queues import jobs, keys, streams
+from usher_core.store import batches
+from usher_worker import metrics, processes
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A blocking read returns at least this often, so that the wake is renewed and a stop is seen.
+BLOCK = 1.0
+RENEW_EVERY = 1.0
+
+# So many deaths over a batch, and its changes are applied one by one.
+DEATHS_OF_A_BATCH = 2
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+
+
+def drain(tenant: str) -> None:
+    """Drain a tenant's stream; the job that RQ runs (`usher_core.queues.jobs.DRAIN`)."""
+    process = processes.current()
+    with structlog.contextvars.bound_contextvars(tenant=tenant):
+        end = Drain(process, ids.TenantId(uuid.UUID(tenant))).run()
+        metrics.DRAINS.labels(end).inc()
+        log.debug("drain.ended", end=end)
+
+
+class Drain:
+    """One run over one tenant's stream."""
+
+    def __init__(self, process: processes.Process, tenant: ids.TenantId) -> None:
+        self._process = process
+        self._settings = process.settings
+        self._tenant = tenant
+        self._tail = streams.Tail(process.redis, tenant)
+        self._epoch = 0
+        self._suspect_until: str | None = None
+        self._deaths = 0
+        self._renewed = time.monotonic()
+        self._deadline = self._renewed + self._settings.drain_lifetime
+
+    def run(self) -> str:
+        """Drain until there is nothing left, time is up, or another drain has taken over.
+
+        Returns:
+            How it ended: `idle`, `handed over`, `superseded`, `stopped`.
+
+        Raises:
+            StoreUnavailable: PostgreSQL stayed away; RQ tries the job again, then the sweep does.
+            QueueUnavailable: Valkey is away; the sweep wakes the tenant when it is back.
+        """
+        try:
+            self._open()
+            return self._loop(time.monotonic())
+        except errors.DrainSuperseded:
+            return "superseded"
+        except errors.StoreUnavailable:
+            self._tail.forgive()
+            self._tail.hand_over(keys.WAKE_RUNNING)
+            raise
+
+    def _open(self) -> None:
+        deaths, self._suspect_until = self._tail.open()
+        self._epoch = self._persist(lambda: self._process.store.raise_epoch(self._tenant))
+        if self._suspect_until is not None:
+            self._deaths = deaths
+        elif deaths >= DEATHS_OF_A_BATCH:
+            self._suspect(self._tail.peek(self._settings.batch_size))
+            log.warning("drain.suspects", deaths=deaths, until=self._suspect_until)
+
+    def _loop(self, started: float) -> str:
+        quiet_since = time.monotonic()
+        others_wait = True  # unknown yet: the first read does not linger
+        while True:
+            now = time.monotonic()
+            lingering = not others_wait and now - quiet_since < self._settings.drain_linger
+            taken = self._tail.take(
+                1 if self._suspect_until else self._settings.batch_size, block=BLOCK if lingering else 0
+            )
+            others_wait = taken.others_wait
+            if taken.entries:
+                self._process_entries(taken.entries)
+                quiet_since = time.monotonic()
+            else:
+                self._deaths = 0
+            self._renew()
+            if self._process.stopping.is_set():
+                return self._leave("stopped")
+            now = time.monotonic()
+            if taken.entries:
+                if now > self._deadline or (others_wait and now - started > self._settings.drain_slice):
+                    return self._leave("handed over")
+            elif (
+                others_wait or now - quiet_since >= self._settings.drain_linger or now > self._deadline
+            ) and self._tail.give_up():
+                return "idle"
+
+    def _leave(self, end: str) -> str:
+        """End although something may be left: another drain goes on, behind the tenants that wait."""
+        if not self._tail.give_up():
+            self._tail.hand_over(keys.WAKE_QUEUED)
+            jobs.enqueue(jobs.queue(self._process.redis), self._tenant)
+        return end
+
+    def _process_entries(self, raw: list[tuple[str, bytes]]) -> None:
+        position = raw[0][0]
+        if self._suspect_until is not None and _order(position) > _order(self._suspect_until):
+            self._suspect_until = None
+            self._tail.trust()
+        entries = self._readable(raw)
+        if not entries:
+            return
+        if self._deaths >= self._settings.alone_attempts:
+            self._bury(
+                entries[0], "WorkerDied", "A worker died each time it applied this change.", self._deaths
+            )
+            self._deaths = 0
+            return
+        started = time.perf_counter()
+        try:
+            outcomes = self._persist(
+                lambda: self._process.store.apply(self._tenant, self._epoch, self._process.registry, entries)
+            )
+        except (batches.ChangeBroken, batches.ConstraintHit) as exc:
+            log.exception("batch.failed", changes=len(entries))
+            if len(entries) == 1:
+                self._alone(entries[0], exc)
+            else:
+                # Apply them again one by one: each good change is applied, the bad one shows itself.
+                self._suspect(entries[-1][0])
+                self._tail.forgive()
+            return
+        self._deaths = 0
+        self._settle(entries, outcomes)
+        metrics.BATCH.observe(len(entries))
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+
+    def _alone(self, entry: batches.Entry, failure: Exception) -> None:
+        """Try one change again, alone, and give it up in the end."""
+        for attempt in range(2, self._settings.alone_attempts + 1):
+            time.sleep(_jittered(FIRST_PAUSE * attempt))
+            try:
+                outcomes = self._persist(
+                    lambda: self._process.store.apply(
+                        self._tenant, self._epoch, self._process.registry, [entry]
+                    )
+                )
+            except (batches.ChangeBroken, batches.ConstraintHit) as exc:
+                failure = exc
+            else:
+                self._settle([entry], outcomes)
+                return
+        cause = failure.__cause__ or failure
+        trace = "".join(traceback.format_exception(cause))
+        self._bury(entry, type(cause).__name__, trace, self._settings.alone_attempts)
+
+    def _bury(self, entry: batches.Entry, reason: str, trace: str, attempts: int) -> None:
+        outcome = self._persist(
+            lambda: self._process.store.bury(
+                self._tenant, self._epoch, entry, reason=reason, traceback=trace, attempts=attempts
+            )
+        )
+        metrics.DEAD_LETTERS.labels(reason).inc()
+        log.error("change.dead", change=str(entry[1].change_id), reason=reason, attempts=attempts)
+        self._settle([entry], [outcome])
+
+    def _readable(self, raw: list[tuple[str, bytes]]) -> list[batches.Entry]:
+        entries = []
+        for position, data in raw:
+            try:
+                entries.append((position, records.Change.decode(data)))
+            except ValueError:
+                if entries:
+                    break  # what stands before it goes first
+                self._bury_unreadable(position, data)
+                return []
+        return entries
+
+    def _bury_unreadable(self, position: str, data: bytes) -> None:
+        moment = records.EPOCH + datetime.timedelta(milliseconds=_order(position)[0])
+        stand_in = records.Change(
+            ids.ChangeId(ids.new_uuid()),
+            moment,
+            "delete",
+            "",
+            ids.ResourceId(uuid.UUID(int=0)),
+            {"unreadable": base64.b64encode(data).decode()},
+            None,
+            "",
+            "",
+            "",
+        )
+        self._bury((position, stand_in), "Unreadable", "The entry of the stream is no change.", 1)
+
+    def _settle(self, entries: list[batches.Entry], outcomes: list[records.Outcome]) -> None:
+        replies = [
+            (change.reply_to, outcome.encode())
+            for (_, change), outcome in zip(entries, outcomes, strict=True)
+            if change.reply_to
+        ]
+        self._tail.settle([position for position, _ in entries], replies)
+        committed = records.now()
+        for (_, change), outcome in zip(entries, outcomes, strict=True):
+            metrics.APPLIED.labels(change.operation, outcome.status).inc()
+            metrics.AGE.observe((committed - change.accepted_at).total_seconds())
+
+    def _suspect(self, until: str | None) -> None:
+        self._deaths = 0
+        self._suspect_until = until
+        self._tail.forgive()
+        if until is not None:
+            self._tail.suspect(until)
+
+    def _persist(self, work: Callable[[], T]) -> T:
+        """Do something with the store; while PostgreSQL is away try again, with backoff and jitter."""
+        for pause in _pauses():
+            try:
+                return work()
+            except errors.StoreUnavailable as exc:
+                metrics.RETRIES.inc()
+                log.warning("store.unavailable", error=str(exc), cause=type(exc.__cause__).__name__)
+                if self._process.stopping.is_set() or time.monotonic() > self._deadline:
+                    raise
+            self._process.stopping.wait(pause)
+            self._renew()
+        raise AssertionError("pauses never end")
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed < RENEW_EVERY:
+            return
+        self._renewed = now
+        if not self._tail.renew():
+            raise errors.DrainSuperseded(f"tenant {self._tenant}: the wake is another's")
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield _jittered(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _jittered(pause: float) -> float:
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, sequence = position.partition("-")
+    return int(milliseconds), int(sequence or 0)
