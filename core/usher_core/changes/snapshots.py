@@ -78,29 +78,24 @@ def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -
     ]
 
 
-def needs(registry: schemas.Registry, changes: Iterable[records.Change]) -> Needs:
-    """Derive what applying the changes, in any state of the store, could have to know."""
-    asked = Needs()
-    for change in changes:
-        resource_type = registry.by_name(change.resource_type)
-        if change.operation == "create":
-            # Only a redelivered create finds a resource here; its first outcome is in the change log.
-            asked.owners.update(unique_keys(resource_type, change.body))
-        else:
-            asked.resources.add(change.resource_id)
-        if change.operation == "delete":
+def ask(asked: Needs, registry: schemas.Registry, change: records.Change) -> None:
+    """Add what applying the change, in any state of the store, could have to know."""
+    resource_type = registry.by_name(change.resource_type)
+    # A create finds no resource: if it was applied before, the change log has its outcome.
+    if change.operation != "create":
+        asked.resources.add(change.resource_id)
+    match change.operation:
+        case "delete":
             asked.left.add(change.resource_id)
-        elif change.operation == "replace":
-            asked.owners.update(unique_keys(resource_type, change.body))
-        elif change.operation == "patch":
+        case "patch":
             _ask_for_patch(asked, resource_type, change)
-        if change.operation in ("create", "replace"):
+        case "create" | "replace":
+            asked.owners.update(unique_keys(resource_type, change.body))
             _, members = documents.split_members(resource_type, change.body)
             if members is not None:
                 _ask_for_members(asked, change.resource_id, (member.value for member in members))
                 if change.operation == "replace":
                     asked.counted.add(change.resource_id)
-    return asked
 
 
 def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: records.Change) -> None:

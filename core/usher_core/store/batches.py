@@ -191,16 +191,17 @@ class Connection:
             ChangeBroken: one change raised; nothing was committed.
         """
         changes = [change for _, change in entries]
-        needs = snapshots.needs(registry, changes)
+        needs = snapshots.Needs()
+        for change in changes:
+            with _blamed_on(change):
+                snapshots.ask(needs, registry, change)
         with self._transaction() as connection:
             snapshot = _read(connection, tenant, epoch, registry, changes, needs)
             unit = units.Unit(registry, snapshot)
             outcomes = []
             for change in changes:
-                try:
+                with _blamed_on(change):
                     outcomes.append(unit.apply(change))
-                except Exception as exc:  # whatever it is, it is this change's doing
-                    raise ChangeBroken(change) from exc
             positions = {change.change_id: stream_id for stream_id, change in entries}
             try:
                 _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
@@ -272,6 +273,15 @@ class Connection:
                 self.close()
         except psycopg.Error:
             self.close()
+
+
+@contextlib.contextmanager
+def _blamed_on(change: records.Change) -> Iterator[None]:
+    """Name the change that raised: the body is pure, so whatever it is, it is this change's doing."""
+    try:
+        yield
+    except Exception as exc:
+        raise ChangeBroken(change) from exc
 
 
 def _begin(connection: psycopg.Connection[TupleRow], tenant: ids.TenantId) -> None:

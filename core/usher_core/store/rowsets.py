@@ -45,9 +45,10 @@ def derive(
     if registry is not None:
         for stored in writes.inserted:
             resource_type = registry.by_name(stored.type)
-            rows.inserted.append(_resource(resource_type, stored, created=True))
+            values = documents.lookup_values(resource_type, stored.document)
+            rows.inserted.append(_resource(stored, values) | {"created_at": stored.created_at})
             rows.unique_added += _unique(resource_type, stored)
-            rows.lookup_added += _lookups(resource_type, stored)
+            rows.lookup_added += _lookups(stored, values)
             differences[stored.type] = differences.get(stored.type, 0) + 1
         for stored in writes.updated:
             _update(rows, registry.by_name(stored.type), writes.before[stored.id], stored)
@@ -55,7 +56,8 @@ def derive(
             resource_type = registry.by_name(stored.type)
             rows.deleted.append({"type": stored.type, "id": str(stored.id)})
             rows.unique_removed += _unique(resource_type, stored)
-            rows.lookup_removed += _lookups(resource_type, stored)
+            values = documents.lookup_values(resource_type, stored.document)
+            rows.lookup_removed += _lookups(stored, values)
             differences[stored.type] = differences.get(stored.type, 0) - 1
     rows.totals = [{"type": kind, "difference": n} for kind, n in sorted(differences.items()) if n]
     _memberships(rows, writes)
@@ -69,19 +71,21 @@ def _update(
     before: snapshots.Stored,
     after: snapshots.Stored,
 ) -> None:
-    rows.updated.append(_resource(resource_type, after, created=False))
-    for read, removed, added in (
-        (_unique, rows.unique_removed, rows.unique_added),
-        (_lookups, rows.lookup_removed, rows.lookup_added),
+    earlier = documents.lookup_values(resource_type, before.document)
+    values = documents.lookup_values(resource_type, after.document)
+    rows.updated.append(_resource(after, values))
+    unique = _unique(resource_type, before), _unique(resource_type, after)
+    lookups = _lookups(before, earlier), _lookups(after, values)
+    for (old, new), removed, added in (
+        (unique, rows.unique_removed, rows.unique_added),
+        (lookups, rows.lookup_removed, rows.lookup_added),
     ):
-        old, new = read(resource_type, before), read(resource_type, after)
         removed += [row for row in old if row not in new]
         added += [row for row in new if row not in old]
 
 
-def _resource(resource_type: schemas.ResourceType, stored: snapshots.Stored, *, created: bool) -> Row:
-    values = documents.lookup_values(resource_type, stored.document)
-    row = {
+def _resource(stored: snapshots.Stored, values: Mapping[str, Any]) -> Row:
+    return {
         "type": stored.type,
         "id": str(stored.id),
         "version": stored.version,
@@ -90,9 +94,6 @@ def _resource(resource_type: schemas.ResourceType, stored: snapshots.Stored, *, 
         "display_name": values["display_name"],
         "modified_at": stored.modified_at,
     }
-    if created:
-        row["created_at"] = stored.created_at
-    return row
 
 
 def _unique(resource_type: schemas.ResourceType, stored: snapshots.Stored) -> list[Row]:
@@ -102,11 +103,10 @@ def _unique(resource_type: schemas.ResourceType, stored: snapshots.Stored) -> li
     ]
 
 
-def _lookups(resource_type: schemas.ResourceType, stored: snapshots.Stored) -> list[Row]:
-    emails = documents.lookup_values(resource_type, stored.document)["emails"]
+def _lookups(stored: snapshots.Stored, values: Mapping[str, Any]) -> list[Row]:
     return [
         {"type": stored.type, "path": "emails.value", "folded": folded, "id": str(stored.id)}
-        for folded in dict.fromkeys(emails)
+        for folded in values["emails"]
     ]
 
 

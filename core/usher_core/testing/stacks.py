@@ -1,0 +1,173 @@
+"""A whole Usher for a test or a benchmark: api and worker processes on given servers, and tenants in it.
+
+The processes are the real commands; their logs go to files in a folder of the caller's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from usher_core import ids
+from usher_core.store import databases, tenants
+from usher_core.tenants import tokens
+
+START_PATIENCE = 60.0
+STOP_PATIENCE = 40.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """What an identity provider is given: the URL of a tenant and a token."""
+
+    tenant: ids.TenantId
+    base_url: str
+    token: str = dataclasses.field(repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a request to this tenant."""
+        return {"Authorization": f"Bearer {self.token}", "Content-Type": "application/scim+json"}
+
+
+class Stack:
+    """Api and worker processes; `env` holds further USHER_* settings."""
+
+    def __init__(
+        self, database_url: str, redis_url: str, folder: Path, env: dict[str, str] | None = None
+    ) -> None:
+        self.database_url = database_url
+        self.port = free_port()
+        self._folder = folder
+        self._env = os.environ | {
+            "USHER_DATABASE_URL": database_url,
+            "USHER_REDIS_URL": redis_url,
+            **(env or {}),
+        }
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._api: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Stack:
+        self.start_worker()
+        self.start_api()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def base_url(self) -> str:
+        """The URL under which all endpoints lie."""
+        return f"http://127.0.0.1:{self.port}/iam/scim/v2"
+
+    @property
+    def api_pid(self) -> int:
+        """The api's process."""
+        assert self._api is not None  # noqa: S101 - after start_api
+        return self._api.pid
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The worker processes that were started and not killed."""
+        return [worker.pid for worker in self._workers]
+
+    def start_worker(self) -> int:
+        """Start one more worker and return its process id."""
+        worker = self._run(f"worker-{len(self._workers)}", "worker")
+        self._workers.append(worker)
+        return worker.pid
+
+    def start_api(self) -> None:
+        """Start the api and wait until it is ready."""
+        self._api = self._run("api", "api", "--listen", f"127.0.0.1:{self.port}")
+        deadline = time.monotonic() + START_PATIENCE
+        while not self._ready():
+            if self._api.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the api did not start:\n{self.log('api')[-4000:]}")
+            time.sleep(0.05)
+
+    def kill_worker(self) -> None:
+        """Kill the oldest worker with SIGKILL."""
+        worker = self._workers.pop(0)
+        worker.kill()
+        worker.wait()
+
+    def kill_api(self) -> None:
+        """Kill the api with SIGKILL."""
+        assert self._api is not None  # noqa: S101 - after start_api
+        self._api.kill()
+        self._api.wait()
+
+    def stop(self) -> None:
+        """Stop every process in order: the api first, so that what it accepted is still applied."""
+        for process in [self._api, *self._workers]:
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._api, self._workers = None, []
+
+    def log(self, name: str) -> str:
+        """Read what a process logged; the names are `api`, `worker-0` and so on."""
+        path = self._folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    async def make_tenant(self, name: str = "acme", role: tokens.Role = "administrator") -> Access:
+        """Make a tenant that needs no SSO, with one token; or one more token of a tenant that exists."""
+        tenant = ids.TenantId(ids.new_uuid())
+        now = datetime.datetime.now(datetime.UTC)
+        issued = tokens.issue("test", role, datetime.timedelta(days=1), now)
+        async with databases.Database(self.database_url, application="usher-test") as database:
+            row = tenants.TenantRow(
+                tenant=tenant,
+                namespace="test",
+                name=f"{name}-{tenant.hex}",
+                display_name=None,
+                host=None,
+                suspended=False,
+                sso_required=False,
+                sso_ready=False,
+                sso_message="",
+                config={},
+            )
+            await tenants.put_tenant(database, row)
+            await tenants.insert_token(database, tenant, issued.record)
+        return Access(tenant, self.base_url, issued.text)
+
+    def _run(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command
+                (sys.executable, "-m", "usher_core.commands", *command),
+                env=self._env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def free_port() -> int:
+    """Find a port of loopback that nobody listens on now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])

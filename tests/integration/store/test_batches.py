@@ -1,0 +1,239 @@
+"""A batch is one transaction: all of it or nothing, once, and only by the tenant's drain."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from usher_core import errors, ids
+from usher_core.changes import records
+from usher_core.embedded.databases import DatabaseUrls
+from usher_core.scim import documents, filters, patches, schemas
+from usher_core.store import batches, databases, predicates, resources
+
+REGISTRY = schemas.default()
+USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
+TENANT = ids.TenantId(uuid.UUID(int=1))
+EVERYTHING = resources.Relations(groups=True, members=True)
+
+
+@pytest.fixture
+def connection(database_urls: DatabaseUrls) -> Iterator[batches.Connection]:
+    opened = batches.Connection(database_urls.app)
+    yield opened
+    opened.close()
+
+
+def change(
+    operation: records.Operation,
+    resource_id: ids.ResourceId,
+    body: Any = None,
+    kind: str = "User",
+    **more: Any,
+) -> batches.Entry:
+    resource_type = REGISTRY.by_name(kind)
+    if operation in ("create", "replace"):
+        body = documents.normalise(resource_type, body)
+    elif operation == "patch":
+        body = patches.dump(patches.parse({"schemas": [], "Operations": body}, resource_type))
+    made = records.Change(
+        ids.ChangeId(ids.new_uuid()), records.now(), operation, kind, resource_id, body, None, "t", "r", ""
+    )
+    return "1-0", made
+
+
+def new_id() -> ids.ResourceId:
+    return ids.ResourceId(ids.new_uuid())
+
+
+def user(name: str, **more: Any) -> batches.Entry:
+    return change("create", new_id(), {"userName": name, "active": True} | more)
+
+
+async def find(
+    database: databases.Database, entry: batches.Entry, kind: Any = USER
+) -> resources.Resource | None:
+    return await resources.find(database, TENANT, kind, entry[1].resource_id, EVERYTHING)
+
+
+async def test_a_batch_is_read_back_as_it_was_applied(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada, bob = user("ada@x.io", emails=[{"value": "Ada@X.io", "type": "work"}]), user("bob@x.io")
+    team = change(
+        "create", new_id(), {"displayName": "Team", "members": [{"value": str(ada[1].resource_id)}]}, "Group"
+    )
+    joined = change(
+        "patch", team[1].resource_id,
+        [{"op": "add", "path": "members", "value": [{"value": str(bob[1].resource_id)}]}], "Group",
+    )  # fmt: skip
+    outcomes = connection.apply(TENANT, epoch, REGISTRY, [ada, bob, team, joined])
+    assert [one.status for one in outcomes] == [201, 201, 201, 200]
+    found = await find(database, team, GROUP)
+    assert found is not None
+    assert found.stored.version == 2
+    assert [one["value"] for one in found.members or []] == [str(ada[1].resource_id), str(bob[1].resource_id)]
+    shown = await find(database, ada)
+    assert shown is not None
+    assert shown.groups == [{"value": str(team[1].resource_id), "display": "Team"}]
+
+
+async def test_a_redelivered_batch_has_no_second_effect(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    title = change("patch", ada[1].resource_id, [{"op": "add", "path": "title", "value": "Countess"}])
+    first = connection.apply(TENANT, epoch, REGISTRY, [ada, title])
+    again = connection.apply(TENANT, epoch, REGISTRY, [ada, title])
+    assert [one.status for one in again] == [one.status for one in first] == [201, 200]
+    found = await find(database, ada)
+    assert found is not None
+    assert found.stored.version == 2
+
+
+async def test_a_change_redelivered_in_another_month_is_still_known(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    moment = datetime.datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=datetime.UTC)
+    entry = user("ada@x.io")
+    late = (entry[0], dataclasses.replace(entry[1], accepted_at=moment))
+    # The partition of that month is missing: it is made, and the batch is told to be tried again.
+    with pytest.raises(errors.StoreUnavailable):
+        connection.apply(TENANT, epoch, REGISTRY, [late])
+    statuses = [connection.apply(TENANT, epoch, REGISTRY, [late])[0].status for _ in range(2)]
+    assert statuses == [201, 201]
+    found = await find(database, entry)
+    assert found is not None
+    assert found.stored.version == 1
+
+
+async def test_a_superseded_drain_commits_nothing(
+    connection: batches.Connection, database: databases.Database, database_urls: DatabaseUrls
+) -> None:
+    old = connection.raise_epoch(TENANT)
+    successor = batches.Connection(database_urls.app)
+    young = successor.raise_epoch(TENANT)
+    ada, bob = user("ada@x.io"), user("bob@x.io")
+    with pytest.raises(errors.DrainSuperseded):
+        connection.apply(TENANT, old, REGISTRY, [ada])
+    with pytest.raises(errors.DrainSuperseded):
+        connection.bury(TENANT, old, ada, reason="r", traceback="", attempts=1)
+    assert [one.status for one in successor.apply(TENANT, young, REGISTRY, [bob])] == [201]
+    successor.close()
+    assert await find(database, ada) is None
+
+
+async def test_a_change_that_can_not_be_applied_takes_its_batch_back_with_it(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    broken = (ada[0], dataclasses.replace(user("bob@x.io")[1], operation="patch", body="nonsense"))
+    with pytest.raises(batches.ChangeBroken):
+        connection.apply(TENANT, epoch, REGISTRY, [ada, broken])
+    assert await find(database, ada) is None
+
+
+async def test_a_value_freed_and_taken_in_one_batch_is_no_conflict(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    connection.apply(TENANT, epoch, REGISTRY, [ada])
+    heir = user("ADA@x.io")
+    outcomes = connection.apply(TENANT, epoch, REGISTRY, [change("delete", ada[1].resource_id), heir])
+    assert [one.status for one in outcomes] == [204, 201]
+    assert await find(database, ada) is None
+    assert await find(database, heir) is not None
+
+
+async def test_the_constraints_stand_behind_the_decisions_in_memory(
+    connection: batches.Connection, database_urls: DatabaseUrls
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute(
+            "CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO unique_values VALUES (NEW.tenant, 'User', 'userName', 'ada@x.io', NEW.tenant);"
+            " RETURN NEW; END $$;"
+            "CREATE TRIGGER steal BEFORE INSERT ON resources FOR EACH ROW EXECUTE FUNCTION steal()"
+        )
+    with pytest.raises(batches.ConstraintHit):
+        connection.apply(TENANT, epoch, REGISTRY, [user("ada@x.io")])
+
+
+async def test_a_dead_letter_is_logged_once_with_its_500(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    for _ in range(2):
+        outcome = connection.bury(TENANT, epoch, ada, reason="WorkerDied", traceback="t", attempts=3)
+        assert outcome.status == 500
+    [rows] = await database.fetch(TENANT, ("SELECT reason, attempts FROM dead_letters", ()))
+    assert rows == [("WorkerDied", 3)]
+    outcome = await resources.find_outcome(database, TENANT, ada[1].accepted_at, ada[1].change_id)
+    assert outcome is not None
+    assert outcome.status == 500
+
+
+async def test_totals_follow_creations_and_deletions(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    people = [user(f"{n}@x.io") for n in range(5)]
+    connection.apply(TENANT, epoch, REGISTRY, people)
+    connection.apply(TENANT, epoch, REGISTRY, [change("delete", people[0][1].resource_id)])
+    page = await resources.page(
+        database, TENANT, USER, None, resources.Relations(groups=False, members=False), offset=1, limit=2
+    )
+    assert page.total == 4
+    assert [one.stored.id for one in page.resources] == [people[2][1].resource_id, people[3][1].resource_id]
+
+
+LOOKUPS = [
+    ('userName eq "USER77@x.io"', "unique_values_pkey"),
+    ('externalId eq "ext77"', "resources_by_external_id"),
+    ('emails.value eq "user77@X.io"', "lookup_values_pkey"),
+    ('displayName eq "user 77"', "resources_by_display_name"),
+    ('userName eq "user77@x.io" and externalId eq "ext77"', "unique_values_pkey"),
+]
+
+
+@pytest.mark.parametrize(("text", "index"), LOOKUPS)
+async def test_every_look_up_reads_an_index_that_leads_with_the_tenant(
+    connection: batches.Connection,
+    database: databases.Database,
+    database_urls: DatabaseUrls,
+    text: str,
+    index: str,
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    people = [
+        user(f"user{n}@x.io", externalId=f"ext{n}", displayName=f"User {n}",
+             emails=[{"value": f"user{n}@x.io", "type": "work"}])
+        for n in range(2000)
+    ]  # fmt: skip
+    for start in range(0, len(people), 500):
+        connection.apply(TENANT, epoch, REGISTRY, people[start : start + 500])
+    with psycopg.connect(database_urls.owner, autocommit=True) as owner:
+        owner.execute("ANALYZE")  # as autovacuum does after a minute
+    condition = predicates.compile_filter(TENANT, USER, filters.parse(text, USER))
+    relations = resources.Relations(groups=False, members=False)
+    page = await resources.page(database, TENANT, USER, condition, relations, offset=0, limit=100)
+    assert [one.stored.document["userName"] for one in page.resources] == ["user77@x.io"]
+    statement = resources.PAGE.format(columns=relations.columns, condition=condition.text)
+    values = (TENANT, "User", *condition.values, 100, 0)
+    [plan] = await database.fetch(TENANT, (f"EXPLAIN {statement}", values))
+    shown = "\n".join(line for (line,) in plan)
+    assert index in shown
+    assert "Seq Scan" not in shown

@@ -1,0 +1,221 @@
+"""A drain applies what it can, singles out what it can't, and gives way to its successor."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from rq.utils import import_attribute
+
+from usher_core import errors, ids, settings
+from usher_core.changes import records
+from usher_core.embedded.databases import DatabaseUrls
+from usher_core.queues import backlogs, connections, jobs, keys, streams
+from usher_core.scim import documents, schemas
+from usher_core.store import batches
+from usher_worker import drains, processes
+
+USER = schemas.default().by_name("User")
+TENANT = ids.TenantId(uuid.UUID(int=1))
+REPLIES = "usher:replies:test"
+
+
+@pytest.fixture
+def process(database_urls: DatabaseUrls, redis_url: str) -> Iterator[processes.Process]:
+    """A worker process whose drains do not linger."""
+    config = settings.Settings(
+        database_url=database_urls.app, redis_url=redis_url, drain_linger=0.0, alone_attempts=2, batch_size=4
+    )
+    opened = processes.Process(config)
+    yield opened
+    opened.close()
+
+
+def create(name: str, **more: Any) -> records.Change:
+    made = records.Change(
+        ids.ChangeId(ids.new_uuid()),
+        records.now(),
+        "create",
+        "User",
+        ids.ResourceId(ids.new_uuid()),
+        documents.normalise(USER, {"userName": name}),
+        None,
+        "t",
+        "r",
+        REPLIES,
+    )
+    return dataclasses.replace(made, **more)
+
+
+async def append(redis_url: str, *changes: records.Change, oldest: float = 60) -> list[bool]:
+    async with connections.connect_async(redis_url) as client:
+        appender = streams.Appender(client, oldest=oldest)
+        return [await appender.append(TENANT, change) for change in changes]
+
+
+def answers(process: processes.Process) -> list[int]:
+    replies = process.redis.lrange(REPLIES, 0, -1)
+    return [records.Outcome.decode(data).status for data in replies if isinstance(data, bytes)]
+
+
+def dead_letters(urls: DatabaseUrls) -> list[tuple[str, int]]:
+    with psycopg.connect(urls.app) as app:
+        app.execute("SELECT set_config('usher.tenant', %s, false)", (str(TENANT),))
+        return app.execute("SELECT reason, attempts FROM dead_letters ORDER BY failed_at").fetchall()
+
+
+def test_the_path_of_the_job_leads_to_the_drain() -> None:
+    assert import_attribute(jobs.DRAIN) is drains.drain
+
+
+async def test_only_the_first_change_of_a_quiet_tenant_wakes_a_drain(redis_url: str) -> None:
+    assert await append(redis_url, create("a@x"), create("b@x")) == [True, False]
+
+
+async def test_a_drain_empties_the_stream_and_answers_in_order(
+    process: processes.Process, redis_url: str
+) -> None:
+    await append(redis_url, *(create(f"{n}@x") for n in range(10)), create("3@x"))
+    assert drains.Drain(process, TENANT).run() == "idle"
+    assert answers(process) == [201] * 10 + [409]
+    assert process.redis.xlen(keys.changes(TENANT)) == 0
+    assert not process.redis.exists(keys.wake(TENANT), keys.attempts(TENANT))
+    assert not process.redis.sismember(keys.PENDING, str(TENANT))
+    assert 0 < process.redis.pttl(REPLIES) <= keys.REPLIES_LIFE
+
+
+async def test_a_broken_change_becomes_a_dead_letter_and_its_neighbours_are_applied(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls
+) -> None:
+    broken = create("b@x", operation="patch", body="nonsense")
+    await append(redis_url, create("a@x"), broken, create("c@x"), create("d@x"), create("e@x"))
+    drains.Drain(process, TENANT).run()
+    assert answers(process) == [201, 500, 201, 201, 201]
+    assert [attempts for _, attempts in dead_letters(database_urls)] == [2]
+    assert not process.redis.exists(keys.attempts(TENANT))
+
+
+async def test_an_entry_that_is_no_change_becomes_a_dead_letter(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls
+) -> None:
+    await append(redis_url, create("a@x"))
+    process.redis.xadd(keys.changes(TENANT), {"c": b"\xff nonsense"})
+    await append(redis_url, create("c@x"))
+    drains.Drain(process, TENANT).run()
+    assert answers(process) == [201, 201]
+    assert dead_letters(database_urls) == [("Unreadable", 1)]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the drain's own runs after it."""
+
+
+async def test_a_change_that_kills_its_worker_is_found_and_buried(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = process.store.apply
+
+    def deadly(tenant: Any, epoch: Any, registry: Any, entries: Any) -> Any:
+        if any(change.body["userName"] == "killer@x" for _, change in entries):
+            raise Killed
+        return apply(tenant, epoch, registry, entries)
+
+    monkeypatch.setattr(process.store, "apply", deadly)
+    await append(redis_url, create("a@x"), create("killer@x"), create("c@x"))
+    deaths = 0
+    for _ in range(20):
+        try:
+            drains.Drain(process, TENANT).run()
+            break
+        except Killed:
+            deaths += 1
+    # Twice with its whole batch, then as often alone as is allowed.
+    assert deaths == drains.DEATHS_OF_A_BATCH + process.settings.alone_attempts
+    assert answers(process) == [201, 500, 201]
+    assert dead_letters(database_urls) == [("WorkerDied", 2)]
+
+
+async def test_an_away_store_costs_no_attempt_and_loses_nothing(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, failures = process.store.apply, iter(range(5))
+
+    def flaky(*args: Any) -> Any:
+        if next(failures, None) is not None:
+            raise errors.StoreUnavailable("gone")
+        return apply(*args)
+
+    monkeypatch.setattr(process.store, "apply", flaky)
+    monkeypatch.setattr(drains, "FIRST_PAUSE", 0.001)
+    await append(redis_url, create("a@x"))
+    assert drains.Drain(process, TENANT).run() == "idle"
+    assert answers(process) == [201]
+    assert dead_letters(database_urls) == []
+
+
+async def test_a_drain_whose_wake_was_taken_over_leaves_the_stream_alone(
+    process: processes.Process, redis_url: str
+) -> None:
+    await append(redis_url, create("a@x"))
+    old = drains.Drain(process, TENANT)
+    old._open()
+    young = drains.Drain(process, TENANT)
+    young._open()
+    with pytest.raises(errors.DrainSuperseded):
+        old._loop(0.0)
+    assert process.redis.xlen(keys.changes(TENANT)) == 1
+    assert young._loop(0.0) == "idle"
+    assert answers(process) == [201]
+
+
+async def test_changes_applied_but_not_settled_are_answered_again_not_applied_again(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls
+) -> None:
+    change = create("a@x")
+    await append(redis_url, change)
+    store = batches.Connection(database_urls.app)
+    epoch = store.raise_epoch(TENANT)
+    store.apply(TENANT, epoch, process.registry, [("1-0", change)])  # and then it died
+    store.close()
+    drains.Drain(process, TENANT).run()
+    assert answers(process) == [201]
+    with psycopg.connect(database_urls.owner) as admin:
+        assert admin.execute("SELECT count(*) FROM resources").fetchone() == (1,)
+        assert admin.execute("SELECT count(*) FROM change_log").fetchone() == (1,)
+
+
+async def test_a_busy_drain_hands_over_when_others_wait(process: processes.Process, redis_url: str) -> None:
+    process.settings = process.settings.model_copy(update={"drain_slice": 0.0})
+    await append(redis_url, *(create(f"{n}@x") for n in range(10)))
+    jobs.enqueue(jobs.queue(process.redis), ids.TenantId(uuid.UUID(int=2)))
+    assert drains.Drain(process, TENANT).run() == "handed over"
+    assert len(answers(process)) == process.settings.batch_size
+    waiting = jobs.queue(process.redis).get_jobs()
+    assert [job.args[0] for job in waiting] == [str(uuid.UUID(int=2)), str(TENANT)]
+
+
+async def test_a_backlog_older_than_a_request_waits_takes_no_more(redis_url: str) -> None:
+    await append(redis_url, create("a@x"))
+    with pytest.raises(streams.Backlogged):
+        await append(redis_url, create("b@x"), oldest=-1)
+
+
+async def test_the_sweep_wakes_whom_nobody_wakes_and_forgets_the_idle(
+    process: processes.Process, redis_url: str
+) -> None:
+    await append(redis_url, create("a@x"))
+    process.redis.delete(keys.wake(TENANT))  # its drain died, and the wake ran out
+    found = backlogs.Backlogs(process.redis)
+    [backlog] = found.read()
+    assert (backlog.tenant, backlog.pending, backlog.awake) == (TENANT, 1, False)
+    assert found.wake(backlog)
+    assert not found.wake(backlog)
+    assert [job.args[0] for job in jobs.queue(process.redis).get_jobs()] == [str(TENANT)]
+    drains.Drain(process, TENANT).run()
+    process.redis.sadd(keys.PENDING, str(TENANT))
+    assert found.read() == []
+    assert not process.redis.sismember(keys.PENDING, str(TENANT))

@@ -1,0 +1,281 @@
+"""A unit of work decides every outcome in memory, and writes only what changed."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+
+from usher_core import ids
+from usher_core.changes import memberships, records, snapshots, units
+from usher_core.scim import documents, patches, schemas
+
+REGISTRY = schemas.default()
+USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
+NOW = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
+EARLIER = NOW - datetime.timedelta(days=1)
+
+
+def rid(number: int) -> ids.ResourceId:
+    return ids.ResourceId(uuid.UUID(int=number))
+
+
+def change(
+    operation: records.Operation, number: int, body: Any = None, kind: str = "User", **more: Any
+) -> Any:
+    resource_type = REGISTRY.by_name(kind)
+    if operation in ("create", "replace"):
+        body = documents.normalise(resource_type, body)
+    elif operation == "patch":
+        body = patches.dump(patches.parse({"schemas": [], "Operations": body}, resource_type))
+    values = {"if_match": None, "token_id": "t", "request_id": "r", "reply_to": ""} | more
+    return records.Change(ids.ChangeId(ids.new_uuid()), NOW, operation, kind, rid(number), body, **values)
+
+
+def stored(number: int, body: Any, kind: str = "User", version: int = 1) -> snapshots.Stored:
+    resource_type = REGISTRY.by_name(kind)
+    document, _ = documents.split_members(resource_type, documents.normalise(resource_type, body))
+    return snapshots.Stored(kind, rid(number), version, document, EARLIER, EARLIER)
+
+
+def run(
+    changes: list[records.Change], *resources: snapshots.Stored, members: dict[int, set[int]] | None = None
+) -> tuple[list[records.Outcome], units.Writes]:
+    """Answer the needs of the changes from a little store, as PostgreSQL would, and apply them."""
+    by_id = {one.id: one for one in resources}
+    pairs = {(rid(group), rid(member)) for group, those in (members or {}).items() for member in those}
+    needs = snapshots.Needs()
+    for one in changes:
+        snapshots.ask(needs, REGISTRY, one)
+    snapshot = snapshots.Snapshot(NOW)
+    snapshot.resources = {one: by_id[one] for one in needs.resources if one in by_id}
+    holders = {
+        key: one.id
+        for one in resources
+        for key in snapshots.unique_keys(REGISTRY.by_name(one.type), one.document)
+    }
+    snapshot.owners = {key: holders.get(key) for key in needs.owners}
+    snapshot.pairs = needs.pairs & pairs
+    snapshot.targets = {one: by_id[one].type for one in needs.targets if one in by_id}
+    snapshot.counted = {group: sum(one == group for one, _ in pairs) for group in needs.counted}
+    for member in needs.left:
+        snapshot.left[member] = {group for group, one in pairs if one == member}
+        for group in snapshot.left[member]:
+            snapshot.pairs.add((group, member))
+            snapshot.resources[group] = by_id[group]
+    unit = units.Unit(REGISTRY, snapshot)
+    outcomes = [unit.apply(one) for one in changes]
+    return outcomes, unit.writes()
+
+
+ADA = {"userName": "ada@x.io", "active": True}
+BOB = {"userName": "bob@x.io", "active": True}
+
+
+def test_a_create_is_one_insert() -> None:
+    [outcome], writes = run([change("create", 1, ADA)])
+    assert (outcome.status, outcome.version) == (201, 1)
+    assert [one.id for one in writes.inserted] == [rid(1)]
+    assert not writes.updated
+    assert not writes.deleted
+
+
+@pytest.mark.parametrize(
+    ("changes", "statuses"),
+    [
+        pytest.param(
+            [("create", 1, ADA), ("create", 2, {"userName": "ADA@X.IO"})], [201, 409], id="same name"
+        ),
+        pytest.param(
+            [("create", 1, ADA), ("delete", 1), ("create", 2, ADA)], [201, 204, 201], id="name freed"
+        ),
+        pytest.param(
+            [("create", 1, ADA), ("create", 2, BOB), ("replace", 2, ADA)],
+            [201, 201, 409],
+            id="renamed to taken",
+        ),
+        pytest.param(
+            [("create", 1, ADA), ("replace", 1, BOB), ("create", 2, ADA)], [201, 200, 201], id="renamed away"
+        ),
+        pytest.param(
+            [("create", 1, ADA), ("patch", 1, [{"op": "replace", "path": "userName", "value": "Ada@x.io"}])],
+            [201, 200],
+            id="own name in another case",
+        ),
+        pytest.param([("delete", 1)], [404], id="delete nobody"),
+        pytest.param([("create", 1, ADA), ("delete", 1), ("delete", 1)], [201, 204, 404], id="delete twice"),
+        pytest.param(
+            [("patch", 9, [{"op": "add", "path": "title", "value": "x"}])], [404], id="patch nobody"
+        ),
+    ],
+)
+def test_changes_of_one_batch_see_each_other(changes: list[tuple[Any, ...]], statuses: list[int]) -> None:
+    outcomes, _ = run([change(*one) for one in changes])
+    assert [one.status for one in outcomes] == statuses
+
+
+def test_a_resource_that_comes_and_goes_in_one_batch_writes_nothing() -> None:
+    _, writes = run([change("create", 1, ADA), change("delete", 1)])
+    assert (writes.inserted, writes.deleted) == ([], [])
+    assert len(writes.logged) == 2
+
+
+def test_a_409_names_the_attribute_and_changes_nothing() -> None:
+    outcomes, writes = run([change("replace", 2, ADA)], stored(1, ADA), stored(2, BOB))
+    assert (outcomes[0].status, outcomes[0].scim_type) == (409, "uniqueness")
+    assert "userName" in (outcomes[0].detail or "")
+    assert not writes.updated
+
+
+def test_a_change_that_changes_nothing_keeps_version_and_time() -> None:
+    patch = [{"op": "replace", "path": "active", "value": "True"}]
+    outcomes, writes = run([change("patch", 1, patch), change("replace", 1, ADA)], stored(1, ADA, version=7))
+    assert [(one.status, one.version, one.modified_at) for one in outcomes] == [(200, 7, EARLIER)] * 2
+    assert not writes.updated
+
+
+@pytest.mark.parametrize(("versions", "status"), [((7,), 200), ((3, 7), 200), ((6,), 412), ((), 412)])
+def test_if_match_decides_by_the_version_at_the_change_s_turn(versions: tuple[int, ...], status: int) -> None:
+    patch = [{"op": "add", "path": "title", "value": "Countess"}]
+    [outcome], _ = run([change("patch", 1, patch, if_match=versions)], stored(1, ADA, version=7))
+    assert outcome.status == status
+
+
+def test_a_redelivered_change_gets_its_first_outcome_and_no_second_effect() -> None:
+    first = change("create", 1, ADA)
+    snapshot = snapshots.Snapshot(NOW)
+    snapshot.applied[first.change_id] = records.Outcome(first.change_id, 201, version=1)
+    unit = units.Unit(REGISTRY, snapshot)
+    assert unit.apply(first).status == 201
+    assert not unit.writes().inserted
+    assert not unit.writes().logged
+
+
+def test_a_failing_patch_leaves_the_resource_as_it_was() -> None:
+    patch = [
+        {"op": "replace", "path": "title", "value": "Countess"},
+        {"op": "replace", "path": "userName", "value": "bob@x.io"},
+    ]
+    [outcome], writes = run([change("patch", 1, patch)], stored(1, ADA), stored(2, BOB))
+    assert outcome.status == 409
+    assert not writes.updated
+
+
+TEAM = {"displayName": "Team"}
+
+
+def member_rows(writes: units.Writes, group: int) -> memberships.Membership:
+    return writes.memberships[rid(group)]
+
+
+def test_adding_a_member_touches_its_row_and_the_group_s_header() -> None:
+    patch = [{"op": "add", "path": "members", "value": [{"value": str(rid(1))}]}]
+    [outcome], writes = run(
+        [change("patch", 5, patch, "Group")], stored(1, ADA), stored(5, TEAM, "Group"), members={5: {2, 3}}
+    )
+    assert (outcome.status, outcome.version) == (200, 2)
+    assert set(member_rows(writes, 5).overrides) == {rid(1)}
+    assert [one.id for one in writes.updated] == [rid(5)]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        pytest.param({"op": "add", "path": "members", "value": [{"value": str(rid(1))}]}, id="add again"),
+        pytest.param({"op": "remove", "path": f'members[value eq "{rid(2)}"]'}, id="remove absent"),
+        pytest.param(
+            {"op": "replace", "path": "members", "value": [{"value": str(rid(1))}]}, id="replace same"
+        ),
+    ],
+)
+def test_a_membership_change_without_effect_succeeds_and_writes_nothing(patch: dict[str, Any]) -> None:
+    [outcome], writes = run(
+        [change("patch", 5, [patch], "Group")],
+        stored(1, ADA), stored(2, BOB), stored(5, TEAM, "Group", version=4),
+        members={5: {1}},
+    )  # fmt: skip
+    assert (outcome.status, outcome.version) == (200, 4)
+    assert not writes.updated
+    assert rid(5) not in writes.memberships
+
+
+def test_replacing_the_members_is_a_full_replacement() -> None:
+    body = TEAM | {"members": [{"value": str(rid(2))}]}
+    [outcome], writes = run(
+        [change("replace", 5, body, "Group")],
+        stored(1, ADA), stored(2, BOB), stored(5, TEAM, "Group"),
+        members={5: {1}},
+    )  # fmt: skip
+    assert (outcome.status, outcome.version) == (200, 2)
+    assert member_rows(writes, 5).replaced
+    assert set(member_rows(writes, 5).overrides) == {rid(2)}
+
+
+def test_a_replacement_that_does_not_mention_members_leaves_them_alone() -> None:
+    [outcome], writes = run([change("replace", 5, TEAM, "Group")], stored(5, TEAM, "Group"), members={5: {1}})
+    assert outcome.version == 1
+    assert not writes.memberships
+
+
+def test_a_replacement_with_no_members_clears_the_group() -> None:
+    body = TEAM | {"members": []}
+    [outcome], writes = run([change("replace", 5, body, "Group")], stored(5, TEAM, "Group"), members={5: {1}})
+    assert outcome.version == 2
+    assert member_rows(writes, 5).replaced
+    assert not member_rows(writes, 5).overrides
+
+
+def test_an_unknown_member_is_invalid_and_nothing_is_applied() -> None:
+    # Field failure 7: not a 500, and named.
+    patch = [{"op": "add", "path": "members", "value": [{"value": str(rid(1))}, {"value": str(rid(99))}]}]
+    [outcome], writes = run([change("patch", 5, patch, "Group")], stored(1, ADA), stored(5, TEAM, "Group"))
+    assert (outcome.status, outcome.scim_type) == (400, "invalidValue")
+    assert str(rid(99)) in (outcome.detail or "")
+    assert not writes.updated
+    assert not writes.memberships
+
+
+def test_a_member_created_in_the_same_batch_is_known() -> None:
+    body = TEAM | {"members": [{"value": str(rid(1))}]}
+    outcomes, writes = run([change("create", 1, ADA), change("create", 5, body, "Group")])
+    assert [one.status for one in outcomes] == [201, 201]
+    assert set(member_rows(writes, 5).overrides) == {rid(1)}
+
+
+def test_deleting_a_user_takes_it_out_of_its_groups_also_of_those_joined_in_the_batch() -> None:
+    patch = [{"op": "add", "path": "members", "value": [{"value": str(rid(1))}]}]
+    outcomes, writes = run(
+        [change("patch", 6, patch, "Group"), change("delete", 1)],
+        stored(1, ADA), stored(5, TEAM, "Group"), stored(6, {"displayName": "Other"}, "Group"),
+        members={5: {1, 2}},
+    )  # fmt: skip
+    assert [one.status for one in outcomes] == [200, 204]
+    assert member_rows(writes, 5).overrides == {rid(1): None}
+    assert not member_rows(writes, 6).has(rid(1))
+    assert {one.id: one.version for one in writes.updated} == {rid(5): 2, rid(6): 3}
+
+
+def test_deleting_a_group_removes_all_its_rows() -> None:
+    _, writes = run([change("delete", 5, kind="Group")], stored(5, TEAM, "Group"), members={5: {1}})
+    assert member_rows(writes, 5).replaced
+    assert not member_rows(writes, 5).overrides
+
+
+def test_the_wrong_endpoint_finds_nothing() -> None:
+    outcomes, _ = run([change("delete", 5, kind="User")], stored(5, TEAM, "Group"))
+    assert outcomes[0].status == 404
+
+
+def test_changes_and_outcomes_survive_their_wire_form() -> None:
+    sent = change("create", 1, ADA, if_match=(1, 2))
+    assert records.Change.decode(sent.encode()) == sent
+    outcome = records.Outcome(sent.change_id, 201, None, None, 1, EARLIER, NOW, {"schemas": []})
+    assert records.Outcome.decode(outcome.encode()) == outcome
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'["x"]', b"\xff", b"[1,2,3,4,5,6,7,8,9,10]"])
+def test_what_is_no_change_is_told_apart(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        records.Change.decode(data)
