@@ -25,3 +25,4 @@ PENDING = Gauge("usher_pending_changes", "Changes that wait, of all tenants; see
 OLDEST = Gauge("usher_oldest_pending_seconds", "Age of the oldest waiting change; seen by the sweep.")
 SWEEPS = Counter("usher_sweeps", "Rounds of the sweep by result.", ["result"])
 WOKEN = Counter("usher_sweep_wakes", "Tenants whose drain the sweep had to wake.")
+FREED = Counter("usher_sweep_freed", "Transactions of stopped workers that the sweep ended.")

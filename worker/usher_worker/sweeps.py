@@ -1,7 +1,8 @@
 """The sweep: looks after what nobody looks after, every two seconds, one process at a time.
 
 A thread of each worker process; a try-lock in PostgreSQL lets one of them through. It wakes streams whose
-drain died or whose wake was lost, keeps the change log's partitions, and measures what waits.
+drain died or whose wake was lost, frees what a stopped worker holds, keeps the change log's partitions,
+and measures what waits.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ class Sweep(threading.Thread):
             self._partitions_kept = now
             if made or dropped:
                 log.info("sweep.partitions", made=made, dropped=dropped)
+        if freed := self._store.free_stopped():
+            metrics.FREED.inc(freed)
+            log.warning("sweep.freed", transactions=freed)
         waiting = self._backlogs.read()
         for backlog in waiting:
             if not backlog.awake and self._backlogs.wake(backlog):

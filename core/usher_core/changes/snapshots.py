@@ -81,7 +81,7 @@ def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -
 def ask(asked: Needs, registry: schemas.Registry, change: records.Change) -> None:
     """Add what applying the change, in any state of the store, could have to know."""
     resource_type = registry.by_name(change.resource_type)
-    # A create finds no resource: if it was applied before, the change log has its outcome.
+    # A create finds no resource; if it was applied before, the store reads what it made.
     if change.operation != "create":
         asked.resources.add(change.resource_id)
     match change.operation:

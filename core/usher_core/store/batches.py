@@ -1,8 +1,12 @@
 """The worker's side of the store: a batch of one tenant's changes in one transaction.
 
-A batch costs two round trips: one pipeline takes the tenant's lock and reads the snapshot, one writes
+A batch costs two round trips: the first takes the tenant's lock and reads the snapshot, the second writes
 the result and commits. The row of `drains` is the lock and the fence: a drain that was superseded while
 it slept finds a higher epoch there and commits nothing.
+
+Between the two stands `Pipeline.sync`, never the end of a pipeline: psycopg ends one with a Flush after its
+Sync, and a Flush makes PostgreSQL forget `idle_in_transaction_session_timeout`. A worker that is stopped
+there would then keep the tenant's lock for as long as it sleeps.
 """
 
 from __future__ import annotations
@@ -136,6 +140,10 @@ class ConstraintHit(errors.UsherError):
     """A constraint of the schema refused the batch: the decision in memory and the store disagree."""
 
 
+class _PartitionMissing(errors.UsherError):
+    """The change log has no partition for a month: the sweep was away at its beginning."""
+
+
 class ChangeBroken(errors.UsherError):
     """Applying one change raised what is no mistake of the client's; `__cause__` is what it was."""
 
@@ -154,6 +162,12 @@ class Connection:
     def __init__(self, url: str, *, application: str = "usher-worker") -> None:
         self._conninfo = databases.conninfo(url, statement_timeout=STATEMENT_TIMEOUT, application=application)
         self._connection: psycopg.Connection[TupleRow] | None = None
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -190,29 +204,34 @@ class Connection:
             ConstraintHit: the store refused the result; nothing was committed.
             ChangeBroken: one change raised; nothing was committed.
         """
+        try:
+            return self._apply(tenant, epoch, registry, entries)
+        except _PartitionMissing:
+            for _, change in entries:
+                self.keep_change_log(change.accepted_at)
+            return self._apply(tenant, epoch, registry, entries)
+
+    def _apply(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        registry: schemas.Registry,
+        entries: Sequence[Entry],
+    ) -> list[records.Outcome]:
         changes = [change for _, change in entries]
         needs = snapshots.Needs()
         for change in changes:
             with _blamed_on(change):
                 snapshots.ask(needs, registry, change)
-        with self._transaction() as connection:
-            snapshot = _read(connection, tenant, epoch, registry, changes, needs)
+        with self._transaction() as connection, connection.pipeline() as pipeline:
+            snapshot = _read(connection, pipeline, tenant, epoch, registry, changes, needs)
             unit = units.Unit(registry, snapshot)
             outcomes = []
             for change in changes:
                 with _blamed_on(change):
                     outcomes.append(unit.apply(change))
             positions = {change.change_id: stream_id for stream_id, change in entries}
-            try:
-                _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
-            except psycopg.errors.CheckViolation as exc:
-                if exc.diag.constraint_name is not None:
-                    raise
-                # The month's partition is missing: the sweep was away at a month's end.
-                self._abandon()
-                for change in changes:
-                    self.keep_change_log(change.accepted_at)
-                raise errors.StoreUnavailable("PostgreSQL: a partition of the change log was made") from exc
+            _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
         return outcomes
 
     def bury(
@@ -228,8 +247,8 @@ class Connection:
         outcome = records.Outcome(
             change.change_id, 500, detail="The change could not be applied; it is kept as a dead letter."
         )
-        with self._transaction() as connection:
-            snapshot = _read(connection, tenant, epoch, None, [change], snapshots.Needs())
+        with self._transaction() as connection, connection.pipeline() as pipeline:
+            snapshot = _read(connection, pipeline, tenant, epoch, None, [change], snapshots.Needs())
             before = snapshot.applied.get(change.change_id)
             if before is not None:
                 connection.execute("ROLLBACK")
@@ -254,6 +273,11 @@ class Connection:
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(self._conninfo, autocommit=True)
                 yield self._connection
+        except psycopg.errors.CheckViolation as exc:
+            self._abandon()
+            if exc.diag.constraint_name is not None:
+                raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
+            raise _PartitionMissing("PostgreSQL: the change log has no partition for that month") from exc
         except psycopg.IntegrityError as exc:
             self._abandon()
             raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
@@ -291,6 +315,7 @@ def _begin(connection: psycopg.Connection[TupleRow], tenant: ids.TenantId) -> No
 
 def _read(
     connection: psycopg.Connection[TupleRow],
+    pipeline: psycopg.Pipeline,
     tenant: ids.TenantId,
     epoch: int,
     registry: schemas.Registry | None,
@@ -304,26 +329,34 @@ def _read(
         if condition:
             asked[name] = connection.execute(text, values)
 
-    with connection.pipeline():
-        _begin(connection, tenant)
-        ask("lock", True, LOCK, tenant)
-        accepted, change_ids = [c.accepted_at for c in changes], [c.change_id for c in changes]
-        ask("applied", changes, READ_APPLIED, accepted, change_ids, tenant)
-        ask("resources", needs.resources, READ_RESOURCES, tenant, kinds, list(needs.resources))
-        if needs.owners:
-            ask("owners", True, READ_OWNERS, *map(list, zip(*needs.owners, strict=True)), tenant)
-        if needs.pairs:
-            ask("pairs", True, READ_PAIRS, *map(list, zip(*needs.pairs, strict=True)), tenant)
-        ask("targets", needs.targets, READ_TARGETS, tenant, kinds, list(needs.targets))
-        ask("counted", needs.counted, READ_COUNTED, tenant, list(needs.counted))
-        ask("left", needs.left, READ_LEFT, tenant, list(needs.left))
+    _begin(connection, tenant)
+    ask("lock", True, LOCK, tenant)
+    accepted, change_ids = [c.accepted_at for c in changes], [c.change_id for c in changes]
+    ask("applied", changes, READ_APPLIED, accepted, change_ids, tenant)
+    ask("resources", needs.resources, READ_RESOURCES, tenant, kinds, list(needs.resources))
+    if needs.owners:
+        ask("owners", True, READ_OWNERS, *map(list, zip(*needs.owners, strict=True)), tenant)
+    if needs.pairs:
+        ask("pairs", True, READ_PAIRS, *map(list, zip(*needs.pairs, strict=True)), tenant)
+    ask("targets", needs.targets, READ_TARGETS, tenant, kinds, list(needs.targets))
+    ask("counted", needs.counted, READ_COUNTED, tenant, list(needs.counted))
+    ask("left", needs.left, READ_LEFT, tenant, list(needs.left))
+    pipeline.sync()
     rows = {name: cursor.fetchall() for name, cursor in asked.items()}
     if not rows["lock"] or rows["lock"][0][0] != epoch:
         raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
     snapshot = snapshots.Snapshot(now=rows["lock"][0][1])
     for change_id, status, scim_type, detail, version in rows.get("applied", ()):
         snapshot.applied[change_id] = records.Outcome(change_id, status, scim_type, detail, version)
-    for row in rows.get("resources", ()):
+    found = rows.get("resources", [])
+    if again := [
+        c.resource_id for c in changes if c.operation == "create" and c.change_id in snapshot.applied
+    ]:
+        # A redelivered create: its answer shows the resource that it made.
+        cursor = connection.execute(READ_RESOURCES, (tenant, kinds, again))
+        pipeline.sync()
+        found += cursor.fetchall()
+    for row in found:
         snapshot.resources[row[1]] = snapshots.Stored(*row)
     snapshot.owners = dict.fromkeys(needs.owners)
     for kind, path, folded, holder in rows.get("owners", ()):
@@ -350,27 +383,26 @@ def _write(
 ) -> None:
     """Write the result of a batch, one statement a table and kind, and commit."""
     rows = rowsets.derive(registry, writes, positions)
-    with connection.pipeline():
-        if rows.cleared:
-            connection.execute(CLEAR_MEMBERS, (tenant, rows.cleared, Jsonb(rows.kept)))
-        for text, data in (
-            (DELETE_MEMBERS, rows.left),
-            (DELETE_UNIQUE, rows.unique_removed),
-            (DELETE_LOOKUP, rows.lookup_removed),
-            (DELETE_RESOURCES, rows.deleted),
-            (UPDATE_RESOURCES, rows.updated),
-        ):
-            if data:
-                connection.execute(text, (Jsonb(data), tenant))
-        for text, data in (
-            (INSERT_RESOURCES, rows.inserted),
-            (INSERT_UNIQUE, rows.unique_added),
-            (INSERT_LOOKUP, rows.lookup_added),
-            (INSERT_MEMBERS, rows.joined),
-            (ADD_TOTALS, rows.totals),
-        ):
-            if data:
-                connection.execute(text, (tenant, Jsonb(data)))
-        if rows.logged:
-            connection.execute(LOG, (tenant, now, Jsonb(rows.logged)))
-        connection.execute("COMMIT")
+    if rows.cleared:
+        connection.execute(CLEAR_MEMBERS, (tenant, rows.cleared, Jsonb(rows.kept)))
+    for text, data in (
+        (DELETE_MEMBERS, rows.left),
+        (DELETE_UNIQUE, rows.unique_removed),
+        (DELETE_LOOKUP, rows.lookup_removed),
+        (DELETE_RESOURCES, rows.deleted),
+        (UPDATE_RESOURCES, rows.updated),
+    ):
+        if data:
+            connection.execute(text, (Jsonb(data), tenant))
+    for text, data in (
+        (INSERT_RESOURCES, rows.inserted),
+        (INSERT_UNIQUE, rows.unique_added),
+        (INSERT_LOOKUP, rows.lookup_added),
+        (INSERT_MEMBERS, rows.joined),
+        (ADD_TOTALS, rows.totals),
+    ):
+        if data:
+            connection.execute(text, (tenant, Jsonb(data)))
+    if rows.logged:
+        connection.execute(LOG, (tenant, now, Jsonb(rows.logged)))
+    connection.execute("COMMIT")

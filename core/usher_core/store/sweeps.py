@@ -17,6 +17,15 @@ TIMEOUT = 10.0
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('usher_sweep'))"
 KEEP = "SELECT usher_keep_change_log(%s)"
 DROP = "SELECT usher_drop_change_log(%s)"
+# A worker never lets its transaction wait for it. PostgreSQL's own time-out for that does not run in the
+# middle of a pipeline, so a worker that was stopped there would hold its tenant's lock until it wakes.
+FREE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE application_name = 'usher-worker' AND usename = session_user AND datname = current_database()
+   AND state IN ('active', 'idle in transaction') AND wait_event = 'ClientRead'
+   AND greatest(xact_start, state_change) < clock_timestamp() - make_interval(secs => %s)
+"""
+STOPPED_AFTER = 2.0
 
 
 class Sweeps:
@@ -57,6 +66,15 @@ class Sweeps:
             made += bool(row and row[0])
         row = self._connection.execute(DROP, (_later(now, -months),)).fetchone()
         return made, int(row[0]) if row else 0
+
+    def free_stopped(self) -> int:
+        """End the transactions of workers that have not gone on with them for two seconds.
+
+        Call it within a turn. Returns how many were ended; whoever they belonged to commits nothing.
+        """
+        assert self._connection is not None  # noqa: S101 - within a turn there is one
+        row = self._connection.execute(FREE, (STOPPED_AFTER,)).fetchone()
+        return int(row[0]) if row else 0
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -1,6 +1,7 @@
 """A whole Usher for a test or a benchmark: api and worker processes on given servers, and tenants in it.
 
-The processes are the real commands; their logs go to files in a folder of the caller's.
+The processes are the real commands, under keepers, so that a test that is killed leaves none behind; their
+logs go to files in a folder of the caller's.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ import dataclasses
 import datetime
 import http.client
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from usher_core import ids
+from usher_core.embedded import processes
 from usher_core.store import databases, tenants
 from usher_core.tenants import tokens
 
@@ -52,8 +52,8 @@ class Stack:
             "USHER_REDIS_URL": redis_url,
             **(env or {}),
         }
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._api: subprocess.Popen[bytes] | None = None
+        self._workers: list[processes.KeptProcess] = []
+        self._api: processes.KeptProcess | None = None
 
     def __enter__(self) -> Stack:
         self.start_worker()
@@ -90,33 +90,24 @@ class Stack:
         self._api = self._run("api", "api", "--listen", f"127.0.0.1:{self.port}")
         deadline = time.monotonic() + START_PATIENCE
         while not self._ready():
-            if self._api.poll() is not None or time.monotonic() > deadline:
+            if not self._api.running or time.monotonic() > deadline:
                 raise RuntimeError(f"the api did not start:\n{self.log('api')[-4000:]}")
             time.sleep(0.05)
 
     def kill_worker(self) -> None:
         """Kill the oldest worker with SIGKILL."""
-        worker = self._workers.pop(0)
-        worker.kill()
-        worker.wait()
+        self._workers.pop(0).kill()
 
     def kill_api(self) -> None:
         """Kill the api with SIGKILL."""
         assert self._api is not None  # noqa: S101 - after start_api
         self._api.kill()
-        self._api.wait()
 
     def stop(self) -> None:
         """Stop every process in order: the api first, so that what it accepted is still applied."""
         for process in [self._api, *self._workers]:
-            if process is None or process.poll() is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process is not None:
+                process.stop()
         self._api, self._workers = None, []
 
     def log(self, name: str) -> str:
@@ -146,13 +137,13 @@ class Stack:
             await tenants.insert_token(database, tenant, issued.record)
         return Access(tenant, self.base_url, issued.text)
 
-    def _run(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def _run(self, name: str, *command: str) -> processes.KeptProcess:
         with (self._folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - our own command
+            return processes.KeptProcess(
                 (sys.executable, "-m", "usher_core.commands", *command),
                 env=self._env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                output=log,
+                grace=STOP_PATIENCE,
             )
 
     def _ready(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +17,7 @@ from usher_core import errors, ids
 from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.scim import documents, filters, patches, schemas
-from usher_core.store import batches, databases, predicates, resources
+from usher_core.store import batches, databases, predicates, resources, sweeps
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
@@ -106,9 +108,7 @@ async def test_a_change_redelivered_in_another_month_is_still_known(
     moment = datetime.datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=datetime.UTC)
     entry = user("ada@x.io")
     late = (entry[0], dataclasses.replace(entry[1], accepted_at=moment))
-    # The partition of that month is missing: it is made, and the batch is told to be tried again.
-    with pytest.raises(errors.StoreUnavailable):
-        connection.apply(TENANT, epoch, REGISTRY, [late])
+    # The partition of that month is missing: it is made.
     statuses = [connection.apply(TENANT, epoch, REGISTRY, [late])[0].status for _ in range(2)]
     assert statuses == [201, 201]
     found = await find(database, entry)
@@ -130,6 +130,32 @@ async def test_a_superseded_drain_commits_nothing(
     assert [one.status for one in successor.apply(TENANT, young, REGISTRY, [bob])] == [201]
     successor.close()
     assert await find(database, ada) is None
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True], ids=["between statements", "in a pipeline"])
+def test_a_worker_that_stopped_in_its_transaction_is_freed_of_the_lock(
+    database_urls: DatabaseUrls, *, in_pipeline: bool
+) -> None:
+    conninfo = databases.conninfo(database_urls.app, statement_timeout=60, application="usher-worker")
+    with batches.Connection(database_urls.app) as successor:
+        successor.raise_epoch(TENANT)
+        stopped = psycopg.connect(conninfo, autocommit=True)
+        stopped.execute("SET idle_in_transaction_session_timeout = 0")
+        pipeline = stopped.pipeline() if in_pipeline else contextlib.nullcontext()
+        pipeline.__enter__()  # and it never ends: that is what being stopped means
+        stopped.execute("BEGIN")
+        stopped.execute(*databases.set_tenant(TENANT))
+        stopped.execute("SELECT epoch FROM drains FOR UPDATE")
+        sweep = sweeps.Sweeps(database_urls.app)
+        with sweep.turn() as ours:
+            assert ours
+            assert sweep.free_stopped() == 0
+        time.sleep(sweeps.STOPPED_AFTER + 0.2)
+        with sweep.turn():
+            assert sweep.free_stopped() == 1
+        assert successor.raise_epoch(TENANT) == 2
+        stopped.close()
+        sweep.close()
 
 
 async def test_a_change_that_can_not_be_applied_takes_its_batch_back_with_it(

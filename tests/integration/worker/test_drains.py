@@ -182,7 +182,12 @@ async def test_changes_applied_but_not_settled_are_answered_again_not_applied_ag
     store.apply(TENANT, epoch, process.registry, [("1-0", change)])  # and then it died
     store.close()
     drains.Drain(process, TENANT).run()
-    assert answers(process) == [201]
+    [reply] = process.redis.lrange(REPLIES, 0, -1)
+    assert isinstance(reply, bytes)
+    outcome = records.Outcome.decode(reply)
+    assert (outcome.status, outcome.version) == (201, 1)
+    assert outcome.document is not None
+    assert outcome.document["userName"] == "a@x"
     with psycopg.connect(database_urls.owner) as admin:
         assert admin.execute("SELECT count(*) FROM resources").fetchone() == (1,)
         assert admin.execute("SELECT count(*) FROM change_log").fetchone() == (1,)

@@ -1,0 +1,1 @@
+"""`usher dev`: the whole service on one machine, from one command."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey from wheels, for a laptop and the tests: started, watched and stopped by us."""

@@ -1,0 +1,100 @@
+"""Discovery (RFC 7644 §4): what the service can do, which resource types and schemas it has.
+
+The api answers with these objects as they are. They promise nothing that the service does not do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from usher_core.scim import messages
+from usher_core.scim.schemas import (
+    RESOURCE_TYPE,
+    SERVICE_PROVIDER_CONFIG,
+    Registry,
+    ResourceType,
+    Schema,
+    dump_schema,
+)
+
+
+def service_provider_config(
+    base_url: str,
+    *,
+    max_results: int = 200,
+    default_page_size: int = 100,
+    documentation_uri: str | None = None,
+) -> dict[str, Any]:
+    """Describe the service (RFC 7643 §5); `base_url` is that of the tenant, without a slash at its end."""
+    config: dict[str, Any] = {"schemas": [SERVICE_PROVIDER_CONFIG]}
+    if documentation_uri is not None:
+        config["documentationUri"] = documentation_uri
+    return config | {
+        "patch": {"supported": True},
+        "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
+        "filter": {"supported": True, "maxResults": max_results},
+        "changePassword": {"supported": False},
+        "sort": {"supported": False},
+        "etag": {"supported": True},
+        "pagination": {  # RFC 9865 §4
+            "cursor": False,
+            "index": True,
+            "defaultPaginationMethod": "index",
+            "defaultPageSize": min(default_page_size, max_results),
+            "maxPageSize": max_results,
+        },
+        "authenticationSchemes": [
+            {
+                # RFC 7643 §5 has this one name for bearer tokens, whoever issues them.
+                "type": "oauthbearertoken",
+                "name": "Bearer token",
+                "description": "A token issued by this service for the tenant, sent in the header "
+                "Authorization after the word Bearer. Neither Basic nor an OAuth flow is offered.",
+                "specUri": "https://www.rfc-editor.org/info/rfc6750",
+                "primary": True,
+            }
+        ],
+        "meta": _meta("ServiceProviderConfig", f"{base_url}/ServiceProviderConfig"),
+    }
+
+
+def resource_types(registry: Registry, base_url: str) -> dict[str, Any]:
+    """List the resource types (RFC 7643 §6)."""
+    return _all([resource_type(item, base_url) for item in registry.resource_types])
+
+
+def resource_type(described: ResourceType, base_url: str) -> dict[str, Any]:
+    """Describe one resource type."""
+    document: dict[str, Any] = {
+        "schemas": [RESOURCE_TYPE],
+        "id": described.name,
+        "name": described.name,
+        "endpoint": f"/{described.endpoint}",
+        "description": described.description,
+        "schema": described.schema.id,
+    }
+    if described.extensions:
+        document["schemaExtensions"] = [
+            {"schema": extension.schema.id, "required": extension.required}
+            for extension in described.extensions
+        ]
+    document["meta"] = _meta("ResourceType", f"{base_url}/ResourceTypes/{described.name}")
+    return document
+
+
+def schemas(registry: Registry, base_url: str) -> dict[str, Any]:
+    """List the schemas (RFC 7643 §7)."""
+    return _all([schema(item, base_url) for item in registry.schemas])
+
+
+def schema(described: Schema, base_url: str) -> dict[str, Any]:
+    """Describe one schema."""
+    return dump_schema(described) | {"meta": _meta("Schema", f"{base_url}/Schemas/{described.id}")}
+
+
+def _meta(name: str, location: str) -> dict[str, str]:
+    return {"resourceType": name, "location": location}
+
+
+def _all(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    return messages.list_response(resources, len(resources))

@@ -1,0 +1,274 @@
+"""Documents: a client's body becomes the form that is stored, and tells which of its values are indexed.
+
+A document is a plain JSON object with canonical attribute names and values that the schema allows; it never
+holds null, an empty list, a password, or what is the service's own (`id`, `meta`, read-only attributes). The
+api calls `normalise` before a change is queued, so that the worker need not look at types again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from usher_core import errors
+from usher_core.scim import members, readers, references
+from usher_core.scim.readers import Reader
+from usher_core.scim.references import AttributeReference
+from usher_core.scim.schemas import COMMON_ATTRIBUTES, Attribute, ResourceType
+from usher_core.scim.values import fold as fold
+
+MAX_DEPTH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where a key of the body goes; without a reader its value is ignored."""
+
+    urn: str | None
+    name: str
+    read: Reader | None
+    nested: Mapping[str, _Slot] | None = None
+
+
+def normalise(resource_type: ResourceType, body: Any, *, ignore_unknown: bool = True) -> dict[str, Any]:
+    """Bring the body of a POST or PUT to the form that is stored; the body stays as it is.
+
+    Raises:
+        InvalidSyntax: the body is no object, or nested too deep.
+        InvalidValue: a value is of the wrong type or a required one is missing; with `ignore_unknown` off,
+            also an attribute that no schema of the resource type knows.
+        InvalidVersion: the body is of SCIM 1.x.
+    """
+    if not isinstance(body, dict):
+        raise errors.InvalidSyntax(f"The body must be a JSON object that describes a {resource_type.name}.")
+    refuse_deep(body)
+    slots = _slots(resource_type)
+    document: dict[str, Any] = {"schemas": None}
+    for key, value in body.items():
+        slot = slots.get(key) or slots.get(key.lower())
+        if slot is None:
+            if not ignore_unknown:
+                raise errors.InvalidValue(references.describe_unknown(key, resource_type))
+        elif slot.nested is not None:
+            _read_extension(document, slot, value, ignore_unknown=ignore_unknown)
+        elif slot.read is not None:
+            _read(document, slot, value)
+        elif slot.name == "schemas":
+            refuse_other_versions(value)
+    _require(resource_type, document)
+    document["schemas"] = schemas_of(resource_type, document)
+    return document
+
+
+def _read(document: dict[str, Any], slot: _Slot, value: Any) -> None:
+    read = slot.read(value) if slot.read is not None else None
+    if read is None:
+        return
+    if slot.urn is None:
+        document[slot.name] = read
+    else:
+        # Beside the URN's own object, a flat key only fills what is not given there.
+        document.setdefault(slot.urn, {}).setdefault(slot.name, read)
+
+
+def _read_extension(document: dict[str, Any], slot: _Slot, value: Any, *, ignore_unknown: bool) -> None:
+    if value is None or value == []:
+        return
+    if not isinstance(value, dict):
+        raise errors.InvalidValue(f"{slot.name} must be an object.")
+    held: dict[str, Any] = {}
+    slots = slot.nested or {}
+    for key, item in value.items():
+        sub = slots.get(key) or slots.get(key.lower())
+        if sub is None:
+            if not ignore_unknown:
+                raise errors.InvalidValue(f"{references.shown(key)} is no attribute of {slot.name}.")
+        elif sub.read is not None:
+            read = sub.read(item)
+            if read is not None:
+                held[sub.name] = read
+    if held:
+        document[slot.name] = {**document.get(slot.name, {}), **held}
+
+
+def _require(resource_type: ResourceType, document: dict[str, Any]) -> None:
+    for name in _required(resource_type):
+        if name not in document:
+            raise errors.InvalidValue(f"{name} is required.")
+    for extension in resource_type.extensions:
+        held = document.get(extension.schema.id)
+        if held is None:
+            if extension.required:
+                raise errors.InvalidValue(f"{extension.schema.id} is required.")
+            continue
+        for attribute in extension.schema.attributes.values():
+            if needed(attribute) and attribute.name not in held:
+                raise errors.InvalidValue(f"{extension.schema.id}:{attribute.name} is required.")
+
+
+def needed(attribute: Attribute) -> bool:
+    """Whether a client must give the attribute for a document to be whole."""
+    return attribute.required and attribute.mutability != "readOnly" and not attribute.hidden
+
+
+@functools.lru_cache(maxsize=1024)
+def _required(resource_type: ResourceType) -> tuple[str, ...]:
+    return tuple(a.name for a in resource_type.schema.attributes.values() if needed(a))
+
+
+def schemas_of(resource_type: ResourceType, document: Mapping[str, Any]) -> list[str]:
+    """List the schemas of a document: that of its type, and each extension that has content."""
+    held = [
+        extension.schema.id for extension in resource_type.extensions if document.get(extension.schema.id)
+    ]
+    return [resource_type.schema.id, *held]
+
+
+def refuse_other_versions(schemas: Any) -> None:
+    """Refuse a message whose `schemas` are all of SCIM 1.x, and `schemas` that are no list of strings.
+
+    One that holds them beside ours is fine: OneLogin sends both.
+    """
+    listed = [schemas] if isinstance(schemas, str) else schemas or []
+    if not isinstance(listed, list) or not all(isinstance(urn, str) for urn in listed):
+        raise errors.InvalidValue("schemas must be a list of strings.")
+    if listed and all(urn.lower().startswith("urn:scim:schemas:") for urn in listed):
+        raise errors.InvalidVersion("This service speaks SCIM 2.0 only; the schemas sent are of SCIM 1.x.")
+
+
+def refuse_deep(value: Any) -> None:
+    """Refuse JSON that is nested deeper than `MAX_DEPTH` levels; what follows may rely on it."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise errors.InvalidSyntax(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(resource_type: ResourceType) -> dict[str, _Slot]:
+    """Compile where each key goes: names in lower case and as written, qualified by the URN or not."""
+    slots: dict[str, _Slot] = {}
+    for extension in reversed(resource_type.extensions):
+        urn = extension.schema.id
+        nested: dict[str, _Slot] = {}
+        for lowered, attribute in extension.schema.attributes.items():
+            slot = _Slot(urn, attribute.name, _reader(resource_type, attribute, f"{urn}:{attribute.name}"))
+            nested[lowered] = nested[attribute.name] = slot
+            slots[lowered] = slots[f"{urn.lower()}:{lowered}"] = slot
+        slots[urn] = slots[urn.lower()] = _Slot(None, urn, None, nested)
+    for lowered, attribute in {**resource_type.schema.attributes, **COMMON_ATTRIBUTES}.items():
+        slot = _Slot(None, attribute.name, _reader(resource_type, attribute, attribute.name))
+        slots[lowered] = slots[attribute.name] = slots[f"{resource_type.schema.id.lower()}:{lowered}"] = slot
+    return slots
+
+
+def _reader(resource_type: ResourceType, attribute: Attribute, path: str) -> Reader | None:
+    if attribute.mutability == "readOnly":
+        return None  # RFC 7644 §3.5.1: what clients send for it is ignored
+    if attribute.name in resource_type.stored_apart:
+        return functools.partial(members.read, attribute)
+    read = readers.whole(attribute, path)
+    return readers.discarding(read) if attribute.hidden else read
+
+
+def split_members(
+    resource_type: ResourceType, document: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[members.Member, ...] | None]:
+    """Take the members out of a normalised document; `None` in their place when it does not mention them."""
+    if not resource_type.stored_apart:
+        return document, None
+    apart = [document[name] for name in resource_type.stored_apart if name in document]
+    rest = {key: value for key, value in document.items() if key not in resource_type.stored_apart}
+    return rest, members.load(apart[0]) if apart else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _unique(resource_type: ResourceType) -> tuple[AttributeReference, ...]:
+    return tuple(r for r in references_of(resource_type) if r.target.uniqueness in ("server", "global"))
+
+
+def references_of(resource_type: ResourceType) -> Iterator[AttributeReference]:
+    """List every attribute and sub-attribute that the schemas of a resource type define."""
+    for schema in resource_type.schemas:
+        urn = None if schema is resource_type.schema else schema.id
+        for attribute in schema.attributes.values():
+            yield AttributeReference(urn, attribute)
+            for sub in attribute.sub_attributes.values():
+                yield AttributeReference(urn, attribute, sub)
+
+
+def found(reference: AttributeReference, document: Mapping[str, Any]) -> list[Any]:
+    """List the values that a document has for an attribute or a sub-attribute; empty when unassigned."""
+    holder = document if reference.urn is None else document.get(reference.urn) or {}
+    held = holder.get(reference.attribute.name)
+    listed = held if isinstance(held, list) else [held]
+    if reference.sub_attribute is not None:
+        name = reference.sub_attribute.name
+        listed = [item.get(name) for item in listed if isinstance(item, dict)]
+        listed = [v for item in listed for v in (item if isinstance(item, list) else [item])]
+    return [value for value in listed if value is not None]
+
+
+def unique_values(resource_type: ResourceType, document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the canonical path and the folded value of all that must be unique (RFC 7643 §7)."""
+    pairs: dict[tuple[str, str], None] = {}
+    for reference in _unique(resource_type):
+        for value in found(reference, document):
+            if not isinstance(value, dict) and value != "":
+                pairs[reference.path, fold(reference.target, value)] = None
+    return list(pairs)
+
+
+def lookup_values(resource_type: ResourceType, document: Mapping[str, Any]) -> dict[str, Any]:
+    """List what clients look resources up by, beside the unique values.
+
+    `external_id` is exact; `display_name` is folded; `emails` are folded, without repetition.
+    """
+    display_name = resource_type.schema.attribute("displayName")
+    emails = resource_type.schema.attribute("emails")
+    named = None if display_name is None else document.get(display_name.name)
+    addresses: dict[str, None] = {}
+    if emails is not None and emails.value is not None:
+        for address in found(AttributeReference(None, emails, emails.value), document):
+            if address:
+                addresses[fold(emails.value, address)] = None
+    return {
+        "external_id": document.get("externalId") or None,
+        "display_name": None if named is None or display_name is None else fold(display_name, named),
+        "emails": list(addresses),
+    }
+
+
+def refuse_immutable(
+    resource_type: ResourceType, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """Refuse a change of what may be set once only (RFC 7644 §3.5.1, §3.5.2).
+
+    Raises:
+        MutabilityViolated: an immutable attribute that had a value has another one, or none.
+    """
+    for reference in _immutable(resource_type):
+        held = found(reference, before)
+        if held and held != found(reference, after):
+            raise errors.MutabilityViolated(f"{reference.path} is immutable: it can't be changed once set.")
+
+
+@functools.lru_cache(maxsize=1024)
+def _immutable(resource_type: ResourceType) -> tuple[AttributeReference, ...]:
+    # The sub-attributes of a multi-valued attribute belong to its elements, which may come and go.
+    return tuple(
+        reference
+        for reference in references_of(resource_type)
+        if reference.target.mutability == "immutable"
+        and not (reference.sub_attribute is not None and reference.attribute.multi_valued)
+        and reference.attribute.name not in resource_type.stored_apart
+    )

@@ -1,0 +1,213 @@
+"""Operations of a PATCH message (RFC 7644 §3.5.2), read and checked as far as that needs no state.
+
+`patches` applies them. Each names one attribute by a canonical path, with a value in its stored form: a value
+without a path is taken apart, what would change nothing is left out, and a password is checked and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from usher_core import errors
+from usher_core.scim import documents, members, messages, paths, readers
+from usher_core.scim.paths import Path
+from usher_core.scim.schemas import ResourceType
+
+Op = Literal["add", "remove", "replace"]
+_OPS: Final = ("add", "remove", "replace")
+_NOT_GIVEN: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One change of one attribute.
+
+    `value` is `None` for a remove of all; a remove with a list removes those values alone. An object given
+    to a complex attribute is merged, and its nulls unassign.
+    """
+
+    op: Op
+    path_text: str
+    value: Any = None
+
+
+def parse(body: Any, resource_type: ResourceType) -> tuple[Operation, ...]:
+    """Read a PATCH message and check all of it that needs no state; may leave no operation at all.
+
+    Raises:
+        InvalidSyntax: the body is no PATCH message.
+        InvalidPath, InvalidFilter: a path is wrong, or names nothing known.
+        InvalidValue: a value is missing, of the wrong type, or empty where one is required.
+        MutabilityViolated: a path names what is read-only, or removes what is required.
+        NoTarget: a remove has no path.
+    """
+    if not isinstance(body, dict):
+        raise errors.InvalidSyntax("The body must be a JSON object: a PATCH message.")
+    documents.refuse_deep(body)
+    fields = {key.lower(): value for key, value in body.items()}
+    schemas = fields.get("schemas")
+    documents.refuse_other_versions(schemas)
+    urns = [schemas] if isinstance(schemas, str) else schemas or []
+    if urns and messages.PATCH_OP_SCHEMA.lower() not in {urn.lower() for urn in urns}:
+        raise errors.InvalidSyntax(f"schemas must hold {messages.PATCH_OP_SCHEMA}.")
+    listed = fields.get("operations")
+    if not isinstance(listed, list) or not listed:
+        raise errors.InvalidSyntax("Operations must be a list of at least one operation.")
+    return tuple(operation for item in listed for operation in _operations(item, resource_type))
+
+
+def _operations(item: Any, resource_type: ResourceType) -> Iterator[Operation]:
+    if not isinstance(item, dict):
+        raise errors.InvalidSyntax("Each of the Operations must be an object.")
+    fields = {key.lower(): value for key, value in item.items()}
+    given = fields.get("op")
+    # Entra ID writes Add, Remove and Replace.
+    if not isinstance(given, str) or given.lower() not in _OPS:
+        raise errors.InvalidSyntax("op must be add, remove or replace.")
+    op = cast(Op, given.lower())
+    path_text = fields.get("path")
+    value = fields.get("value", _NOT_GIVEN)
+    if path_text is not None and not isinstance(path_text, str):
+        raise errors.InvalidPath("path must be a string.")
+    if path_text:
+        yield from _aimed(op, paths.parse(path_text, resource_type), value, resource_type)
+    elif op == "remove":
+        raise errors.NoTarget("A remove needs a path.")  # RFC 7644 §3.5.2.2
+    else:
+        yield from _pathless(op, value, "", resource_type)
+
+
+def _pathless(op: Op, values: Any, prefix: str, resource_type: ResourceType) -> Iterator[Operation]:
+    """Take a value apart whose keys say what it is aimed at; unknown ones are ignored."""
+    if not isinstance(values, dict):
+        raise errors.InvalidValue(f"The value of an {op} without a path to an attribute must be an object.")
+    for key, value in values.items():
+        try:
+            path = paths.parse(f"{prefix}{key}", resource_type)
+        except errors.InvalidPath:
+            continue
+        if _read_only(path):
+            continue  # Okta and Entra ID send id, meta, groups and schemas back as they got them
+        if prefix == "" and _is_extension(path, resource_type) and value is None:
+            continue
+        yield from _aimed(op, path, value, resource_type)
+
+
+def _aimed(op: Op, path: Path, value: Any, resource_type: ResourceType) -> Iterator[Operation]:
+    reference = path.reference
+    if reference.attribute.name == "schemas" and reference.urn is None:
+        return  # computed from the content
+    if _read_only(path):
+        raise errors.MutabilityViolated(f"{reference.path} is read-only.")
+    if is_apart(path, resource_type):
+        yield from _aimed_at_members(op, path, value)
+    elif op == "remove":
+        yield from _remove(path, value, resource_type)
+    elif value is _NOT_GIVEN:
+        raise errors.InvalidValue(f"The {op} of {path.text} needs a value.")
+    elif _is_extension(path, resource_type):
+        yield from _pathless(op, value, f"{reference.attribute.name}:", resource_type)
+    else:
+        yield from _set(op, path, value)
+
+
+def _set(op: Op, path: Path, value: Any) -> Iterator[Operation]:
+    read = _read(path, value)
+    if path.reference.target.hidden or path.reference.attribute.hidden:
+        return
+    if read is not None:
+        yield Operation(op, path.text, read)
+    elif op == "replace" or value not in (None, []):
+        # RFC 7643 §2.5: null and an empty array unassign; and Entra ID's manager "" does.
+        if _leaves_out(path):
+            raise errors.InvalidValue(f"{path.text} is required.")
+        yield Operation("remove", path.text)
+
+
+def _read(path: Path, value: Any) -> Any:
+    reference = path.reference
+    if reference.sub_attribute is not None:
+        return readers.whole(reference.sub_attribute, reference.path)(value)
+    attribute = reference.attribute
+    if attribute.type == "complex" and (path.filter is not None or not attribute.multi_valued):
+        return readers.partial(attribute, reference.path)(value)
+    return (readers.whole if path.filter is None else readers.element)(attribute, reference.path)(value)
+
+
+def _remove(path: Path, value: Any, resource_type: ResourceType) -> Iterator[Operation]:
+    reference = path.reference
+    if reference.target.hidden or reference.attribute.hidden:
+        return
+    listed = None
+    if reference.attribute.multi_valued and reference.sub_attribute is None and path.filter is None:
+        listed = None if value is _NOT_GIVEN or value is None else _listed(path, value)
+    whole = resource_type.extension_attributes.get(reference.attribute.name.lower())
+    needed = _leaves_out(path) or any(
+        whole is not None and extension.required and extension.schema.id == whole.name
+        for extension in resource_type.extensions
+    )
+    if needed and listed is None:
+        raise errors.MutabilityViolated(f"{path.text} is required: it can't be removed.")  # RFC 7644 §3.5.2.2
+    if listed != []:
+        yield Operation("remove", path.text, listed)
+
+
+def _leaves_out(path: Path) -> bool:
+    """Whether unassigning what the path names would surely leave out something required."""
+    some_elements = path.filter is not None and path.reference.sub_attribute is None
+    return documents.needed(path.reference.target) and not some_elements
+
+
+def _listed(path: Path, value: Any) -> list[Any]:
+    """Read the values to be removed; what is malformed can't be among those held, so it names none."""
+    read = readers.element(path.reference.attribute, path.reference.path)
+    listed = []
+    for item in value if isinstance(value, list) else [value]:
+        try:
+            read_item = read(item)
+        except errors.InvalidValue:
+            continue
+        if read_item is not None:
+            listed.append(read_item)
+    return listed
+
+
+def _aimed_at_members(op: Op, path: Path, value: Any) -> Iterator[Operation]:
+    attribute = path.reference.attribute
+    if path.reference.sub_attribute is not None:
+        # RFC 7643 §8.7.1: what is known of a member is immutable.
+        raise errors.MutabilityViolated(f"{path.reference.path} is immutable: remove and add the member.")
+    if op == "remove":
+        if path.filter is not None or value is _NOT_GIVEN or value is None:
+            yield Operation(op, path.text)
+            return
+        listed = members.read_values(attribute, value)
+        if listed:
+            yield Operation(op, path.text, [{"value": item} for item in listed])
+        return
+    if path.filter is not None:
+        named = members.named_values(path.filter)
+        if op == "replace" or named is None:
+            raise errors.MutabilityViolated(f"{path.text}: a member is immutable: remove and add the member.")
+        value = list(named)
+    elif value is _NOT_GIVEN:
+        raise errors.InvalidValue(f"The {op} of {path.text} needs a value.")
+    read = members.read(attribute, value)  # none at all for null, which is no mention of the members
+    if read or (read == [] and op == "replace"):
+        yield Operation(op, path.reference.path, read)
+
+
+def _read_only(path: Path) -> bool:
+    reference = path.reference
+    return "readOnly" in (reference.attribute.mutability, reference.target.mutability)
+
+
+def is_apart(path: Path, resource_type: ResourceType) -> bool:
+    """Whether a path is aimed at what is kept in rows of its own, like the members of a group."""
+    return path.reference.urn is None and path.reference.attribute.name in resource_type.stored_apart
+
+
+def _is_extension(path: Path, resource_type: ResourceType) -> bool:
+    return path.reference.attribute.name.lower() in resource_type.extension_attributes

@@ -1,0 +1,90 @@
+"""The connection to the Kubernetes API, for what kopf does not do: Secrets and ConfigMaps.
+
+`vaults` and `sources` ask through it. Invariant: an error tells the status alone, for the API server's own
+words may quote a Secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from usher_core import errors
+from usher_core.tenants import sources, vaults
+from usher_core.tenants.manifests import GROUP, VERSION
+
+REQUEST_TIMEOUT = 15.0  # seconds
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class KubernetesUnavailable(vaults.VaultUnavailable, sources.SourceUnavailable):
+    """The API server can't be reached or refused; `status` is its answer, `None` without one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@contextlib.contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Turn the client's errors into `KubernetesUnavailable`; `what` says what was asked for."""
+    try:
+        yield
+    except client.ApiException as exc:
+        raise KubernetesUnavailable(f"{what}: the API server answered {exc.status}", exc.status) from None
+    except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        raise KubernetesUnavailable(f"{what}: {type(exc).__name__}") from None
+
+
+async def connect() -> client.ApiClient:
+    """Log in as the pod's service account, or elsewhere by the kubeconfig.
+
+    Raises:
+        ConfigurationInvalid: there is neither.
+    """
+    configuration = client.Configuration()
+    try:
+        if _in_pod():
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+            )
+    except (config.ConfigException, OSError) as exc:
+        raise errors.ConfigurationInvalid(
+            f"no way to the Kubernetes API: run in a pod with a service account, or set KUBECONFIG ({exc})"
+        ) from exc
+    return client.ApiClient(configuration=configuration)
+
+
+async def require_crd(api: client.ApiClient) -> None:
+    """Insist on the ScimTenant resource: it is looked for once, at start.
+
+    Raises:
+        ConfigurationInvalid: it is not installed, or the API server can't be reached.
+    """
+    try:
+        with asking(f"the resources of {GROUP}/{VERSION}"):
+            found = await client.CustomObjectsApi(api).get_api_resources(
+                GROUP, VERSION, _request_timeout=REQUEST_TIMEOUT
+            )
+    except KubernetesUnavailable as exc:
+        if exc.status != 404:
+            raise errors.ConfigurationInvalid(str(exc)) from exc
+        names = []
+    else:
+        names = [resource.name for resource in found.resources]
+    if "scimtenants" not in names:
+        raise errors.ConfigurationInvalid(
+            f"the CustomResourceDefinition scimtenants.{GROUP} with the version {VERSION} is not installed"
+        )
+
+
+def _in_pod() -> bool:
+    return _SERVICE_ACCOUNT.exists()
