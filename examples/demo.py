@@ -235,7 +235,7 @@ def show_changes(database_url: str) -> None:
     for change, position, what, status, took in rows:
         table.add_row(str(change), position, what, str(status), f"{took:.1f} ms")
     console.print(table)
-    expect("the number of changes", len(rows), 18)
+    expect("the number of changes", len(rows), 19)
 
 
 def main() -> None:

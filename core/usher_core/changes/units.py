@@ -121,6 +121,7 @@ class Unit:
     def _replace(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         current = self._current(resource_type, change)
         document, members = documents.split_members(resource_type, change.body)
+        documents.refuse_immutable(resource_type, current.document, document)
         self._require_free(resource_type, document, current)
         resolved = None if members is None else self._resolve(members)
         changed = False
