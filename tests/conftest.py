@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from usher_core.embedded.databases import DatabaseUrls
@@ -19,6 +20,14 @@ from usher_core.store import databases, migrations
 from usher_core.testing import servers
 
 TEMPLATE = "usher_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_logs() -> None:
+    # structlog's own default draws a traceback with every local variable, for seconds.
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from usher_core import errors
 from usher_core.scim import messages
 
 SCIM = "application/scim+json"
 JSON = "application/json"
+
+BASE_PATH = "/iam/scim/v2"
 
 CHALLENGE = 'Bearer realm="usher"'
 
@@ -41,6 +45,23 @@ def answer(
 def error_body(status: int, scim_type: str | None, detail: str) -> bytes:
     """Write a SCIM error (RFC 7644 §3.12)."""
     return orjson.dumps(messages.error(status, scim_type, detail))
+
+
+def as_scim_error(exc: Exception, scope: Scope) -> errors.ScimError | None:
+    """Say an error of the application in the protocol's terms; `None` for a fault of ours."""
+    match exc:
+        case errors.ScimError():
+            return exc
+        case errors.StoreUnavailable():
+            return errors.Unavailable("The store can't answer now. Try again.", retry_after=2)
+        case HTTPException(status_code=405):
+            return errors.MethodNotAllowed(f"{scope['method']} is not allowed on {scope['path']}.")
+        case HTTPException():
+            return errors.NotFound(f"There is nothing at {scope['path']}; SCIM 2.0 is at {BASE_PATH}.")
+        case ClientDisconnect():
+            return errors.InvalidSyntax("The client went away before its request was whole.")
+        case _:
+            return None
 
 
 def error(exc: errors.ScimError, accept: str | None = None) -> Response:

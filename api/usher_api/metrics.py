@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import prometheus_client
@@ -14,6 +15,18 @@ SECONDS = Histogram("usher_request_seconds", "Time to the answer.", ["method"], 
 ACCEPTED = Counter("usher_changes_accepted", "Changes put on a tenant's stream.", ["operation"])
 WAIT = Histogram("usher_apply_wait_seconds", "Time a request waited for its outcome.", buckets=BUCKETS)
 LATE = Counter("usher_apply_late", "Requests answered 503 because the outcome did not come in time.")
+
+
+@functools.lru_cache(maxsize=4096)
+def _request_series(method: str, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, endpoint, status), SECONDS.labels(method)
+
+
+def count_request(method: str, endpoint: str, status: int, seconds: float) -> None:
+    """Count one answered request; `endpoint` is the route's pattern, so the series stay few."""
+    requests, histogram = _request_series(method, endpoint, status)
+    requests.inc()
+    histogram.observe(seconds)
 
 
 def expose() -> bytes:

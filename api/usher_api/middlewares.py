@@ -1,6 +1,7 @@
 """The outermost layer: request ids, log lines, metrics, forgiving paths, and SCIM errors for everything.
 
-Plain ASGI: a request passes here without a task or a stream of its own.
+Plain ASGI, and the only layer around the router: a request passes here without a task or a stream of its
+own, and every error of the application becomes its answer in one place.
 """
 
 from __future__ import annotations
@@ -49,35 +50,18 @@ class Envelope:
             await send(message)
 
         try:
-            if SCIM_1.match(scope["path"]):
-                refusal = errors.InvalidVersion(
-                    "SCIM 1.x is not supported: this service speaks SCIM 2.0 under /iam/scim/v2."
-                )
-                await answers.error(refusal)(scope, receive, sending)
-            else:
-                await self._app(scope, receive, sending)
-        except Exception:
-            log.exception("request.failed")
+            _require_scim_2(scope["path"])
+            await self._app(scope, receive, sending)
+        except Exception as exc:
+            failure = answers.as_scim_error(exc, scope)
+            if failure is None:
+                log.exception("request.failed")
+                failure = errors.ChangeFailed("The request failed for a fault of the service; it was logged.")
             if status:
                 raise  # too late to answer anything else: the connection ends
-            failure = errors.ChangeFailed("The request failed for a fault of the service; it was logged.")
-            await answers.error(failure)(scope, receive, sending)
+            await answers.error(failure, _accept(scope))(scope, receive, sending)
         finally:
-            self._account(scope, status, time.perf_counter() - started)
-
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        route = scope.get("route")
-        endpoint = getattr(route, "path", "other")
-        metrics.REQUESTS.labels(method, endpoint, status).inc()
-        metrics.SECONDS.labels(method).observe(seconds)
-        log.info(
-            "request",
-            method=method,
-            path=scope["path"],
-            status=status,
-            milliseconds=round(seconds * 1000, 2),
-        )
+            _account(scope, status, time.perf_counter() - started)
 
 
 def forgiving_path(path: str) -> str:
@@ -88,6 +72,33 @@ def forgiving_path(path: str) -> str:
     if "//" in path:
         path = SLASHES.sub("/", path)
     return path.rstrip("/") or "/"
+
+
+def _require_scim_2(path: str) -> None:
+    if SCIM_1.match(path):
+        raise errors.InvalidVersion(
+            "SCIM 1.x is not supported: this service speaks SCIM 2.0 under /iam/scim/v2."
+        )
+
+
+def _account(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in METHODS else "OTHER"
+    endpoint = getattr(scope.get("route"), "path", "other")
+    metrics.count_request(method, endpoint, status, seconds)
+    log.info(
+        "request",
+        method=method,
+        path=scope["path"],
+        status=status,
+        milliseconds=round(seconds * 1000, 2),
+    )
+
+
+def _accept(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            return str(value.decode("latin-1"))
+    return None
 
 
 def _request_id(scope: Scope) -> str:

@@ -19,7 +19,7 @@ from usher_core.scim import discoveries, documents, filters, messages, patches, 
 from usher_core.store import databases, predicates, resources
 from usher_core.tenants import authentications
 
-BASE_PATH = "/iam/scim/v2"
+BASE_PATH = answers.BASE_PATH
 DISCOVERY = frozenset({"ServiceProviderConfig", "ResourceTypes", "Schemas"})
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -82,27 +82,28 @@ class Writes:
             request_id,
             self._replies.key,
         )
+        structlog.contextvars.bind_contextvars(change=str(change.change_id), resource=str(resource_id))
         started = time.perf_counter()
         with self._replies.expect(change.change_id) as reply:
             await self._append(principal.tenant, change)
             metrics.ACCEPTED.labels(operation).inc()
-            try:
-                outcome = await asyncio.wait_for(reply, self._wait)
-            except TimeoutError:
-                outcome = await self._look_up(principal.tenant, change)
+            outcome = await self._in_time(reply) or await self._look_up(principal.tenant, change)
         metrics.WAIT.observe(time.perf_counter() - started)
-        log.info(
-            "change.answered",
-            tenant=str(principal.tenant),
-            change=str(change.change_id),
-            operation=operation,
-            resource_type=resource_type,
-            resource=str(resource_id),
-            status=outcome.status,
-        )
         if not outcome.succeeded:
             raise _as_error(outcome)
         return outcome
+
+    async def _in_time(self, reply: asyncio.Future[records.Outcome]) -> records.Outcome | None:
+        # asyncio.wait_for does the same for six times the price.
+        timer = asyncio.get_running_loop().call_later(self._wait, reply.cancel)
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            if reply.cancelled() and not _is_cancelling():
+                return None
+            raise
+        finally:
+            timer.cancel()
 
     async def _append(self, tenant: ids.TenantId, change: records.Change) -> None:
         try:
@@ -145,6 +146,11 @@ class Writes:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 _BY_STATUS: dict[int, type[errors.ScimError]] = {

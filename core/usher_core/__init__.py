@@ -1,3 +1,3 @@
-"""The core of Usher: the protocol, the changes, the store, the tenants and the queue that the services share."""
+"""The core of Usher: what the services share: protocol, changes, store, tenants and queue."""
 
 __version__ = "0.1.0"

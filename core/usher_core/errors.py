@@ -23,6 +23,7 @@ UsherError
 ├── StoreUnavailable               PostgreSQL can't be reached, or gave up for a reason of its own: try again
 ├── QueueUnavailable               Valkey or Redis can't be reached, or is full: try again
 ├── DrainSuperseded                a younger drain of the tenant has taken over: stop, commit nothing
+├── TenantGone                     the tenant was deleted: its pending changes have nobody to take effect for
 ├── ManifestInvalid                a ScimTenant that can't be read
 └── ConfigurationInvalid           settings, command line or surroundings that can't work; says what to do
 """
@@ -173,6 +174,10 @@ class QueueUnavailable(UsherError):
 
 class DrainSuperseded(UsherError):
     """A younger drain of the same tenant holds a higher epoch; this one must commit nothing more."""
+
+
+class TenantGone(UsherError):
+    """The tenant was deleted, or never was: nothing can be applied for it."""
 
 
 class ManifestInvalid(UsherError):

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 270
     settings.watching.connect_timeout = 10
-    settings.watching.inactivity_timeout = 90
+    settings.watching.inactivity_timeout = 70  # the API server sends a bookmark each minute
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.execution.default_backoff = 15
@@ -160,7 +160,9 @@ def _vault(service: Service, body: kopf.Body) -> kubernetes_vaults.KubernetesVau
 
 
 @contextlib.contextmanager
-def _mapped(body: kopf.Body, patch: kopf.Patch, existing: Any, generation: int, now: datetime) -> Any:
+def _mapped(
+    body: kopf.Body, patch: kopf.Patch, existing: Any, generation: int, now: datetime
+) -> Iterator[None]:
     """Turn what went wrong into a condition, and into kopf's words for give up and try again."""
     try:
         yield

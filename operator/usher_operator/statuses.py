@@ -38,9 +38,16 @@ def of_reconciled(
 def of_failure(
     existing: Mapping[str, Any], ready: Condition, generation: int, now: datetime
 ) -> dict[str, Any]:
-    """Build what changes in the status when nothing could be reconciled: the condition Ready alone."""
-    merged = conditions.merge(existing.get("conditions") or [], [ready], generation, now)
-    return _changes(existing, {"conditions": merged})
+    """Build what changes in the status when nothing could be reconciled: Ready, the rest is as it was.
+
+    A spec that was judged has been observed; one that couldn't be looked at has not.
+    """
+    wanted: dict[str, Any] = {
+        "conditions": conditions.merge(existing.get("conditions") or [], [ready], generation, now)
+    }
+    if ready.status == "False":
+        wanted["observedGeneration"] = generation
+    return _changes(existing, wanted)
 
 
 def _token(token: rotations.TokenStatus) -> dict[str, Any]:

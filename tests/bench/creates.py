@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import os
 import socket
@@ -18,29 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import baselines
 import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from usher_core.store import databases, migrations, tenants
-from usher_core.tenants import tokens
-from usher_core.testing import servers
+from usher_core.store import migrations
+from usher_core.testing import servers, stacks
 
 HERE = Path(__file__).parent
 CLIENTS = (1, 16, 64)
 SYSTEMS = ("usher", "direct_insert", "job_per_change")
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -66,44 +57,28 @@ def wait_for(port: int) -> None:
     raise SystemExit(f"nothing listens on port {port}")
 
 
-async def make_tenant(url: str) -> str:
-    async with databases.Database(url) as database:
-        tenant = uuid.uuid4()
-        row = tenants.TenantRow(
-            tenant=tenant, namespace="bench", name=tenant.hex, display_name=None, host=None,
-            suspended=False, sso_required=False, sso_ready=False, sso_message="", config={},
-        )  # fmt: skip
-        await tenants.put_tenant(database, row)
-        now = datetime.datetime.now(datetime.UTC)
-        issued = tokens.issue("bench", "administrator", datetime.timedelta(days=1), now)
-        await tenants.insert_token(database, tenant, issued.record)
-    return issued.text
-
-
 @contextlib.contextmanager
-def serving(system: str, env: dict[str, str]) -> Iterator[tuple[int, str]]:
+def serving(system: str, up: servers.Servers, folder: Path) -> Iterator[tuple[int, str]]:
     """Serve one system for as long as the body runs; yields its port and a token."""
-    port, token = free_port(), "none"
-    python = sys.executable
-    uvicorn = (python, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--factory",
-               "--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools")  # fmt: skip
+    if system == "usher":
+        env = {"USHER_LOG_LEVEL": "warning"}
+        with stacks.Stack(up.database.app, up.redis_url, folder, env) as stack:
+            access = asyncio.run(stack.make_tenant())
+            yield stack.port, access.token
+        return
+    port = stacks.free_port()
+    env = os.environ | {"USHER_DATABASE_URL": up.database.app, "USHER_REDIS_URL": up.redis_url}
+    uvicorn = (
+        *(sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--factory"),
+        *("--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"),
+    )
     with contextlib.ExitStack() as stack:
-        match system:
-            case "usher":
-                token = asyncio.run(make_tenant(env["USHER_DATABASE_URL"]))
-                usher = (python, "-m", "usher_core.commands")
-                stack.enter_context(process(*usher, "worker", env=env))
-                stack.enter_context(process(*usher, "api", "--listen", f"127.0.0.1:{port}", env=env))
-            case "direct_insert":
-                stack.enter_context(process(*uvicorn, "baselines:direct", env=env))
-            case "job_per_change":
-                stack.enter_context(process(python, "baselines.py", env=env))
-                stack.enter_context(process(*uvicorn, "baselines:job", env=env))
+        if system == "job_per_change":
+            stack.enter_context(process(sys.executable, "baselines.py", env=env))
+        app = "direct" if system == "direct_insert" else "job"
+        stack.enter_context(process(*uvicorn, f"baselines:{app}", env=env))
         wait_for(port)
-        if system == "usher":
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
-                assert answer.status == 200
-        yield port, token
+        yield port, "none"
 
 
 def load(port: int, token: str, clients: int, seconds: float) -> dict[str, float]:
@@ -125,18 +100,11 @@ def measure(seconds: float, rounds: int, systems: tuple[str, ...]) -> dict[str, 
     ):
         migrations.upgrade(up.database.owner)
         with psycopg.connect(up.database.owner, autocommit=True) as owner:
-            from baselines import TABLE
-
-            owner.execute(TABLE)
+            owner.execute(baselines.TABLE)
             owner.execute("GRANT SELECT, INSERT ON baseline TO usher_app")
-        env = os.environ | {
-            "USHER_DATABASE_URL": up.database.app,
-            "USHER_REDIS_URL": up.redis_url,
-            "USHER_LOG_LEVEL": "warning",
-        }
         for _ in range(rounds):
             for system in systems:
-                with serving(system, env) as (port, token):
+                with serving(system, up, Path(folder)) as (port, token):
                     load(port, token, 4, 1.0)  # warm up: connections, prepared statements
                     for clients in CLIENTS:
                         found.setdefault((system, clients), []).append(load(port, token, clients, seconds))

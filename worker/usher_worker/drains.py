@@ -69,7 +69,7 @@ class Drain:
         """Drain until there is nothing left, time is up, or another drain has taken over.
 
         Returns:
-            How it ended: `idle`, `handed over`, `superseded`, `stopped`.
+            How it ended: `idle`, `handed over`, `superseded`, `tenant gone`, `stopped`.
 
         Raises:
             StoreUnavailable: PostgreSQL stayed away; RQ tries the job again, then the sweep does.
@@ -80,6 +80,9 @@ class Drain:
             return self._loop(time.monotonic())
         except errors.DrainSuperseded:
             return "superseded"
+        except errors.TenantGone:
+            self._tail.discard()
+            return "tenant gone"
         except errors.StoreUnavailable:
             self._tail.forgive()
             self._tail.hand_over(keys.WAKE_RUNNING)

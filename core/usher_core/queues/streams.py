@@ -7,6 +7,7 @@ to a younger drain while an older one still held the one before it.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import Iterable
@@ -19,18 +20,17 @@ from usher_core import errors, ids
 from usher_core.changes import records
 from usher_core.queues import connections, keys
 
-# One step: refuse when the oldest change has waited too long, append, and claim the wake if it is free.
+# One step: refuse when the oldest change has waited too long, append all, claim the wake if it is free.
 APPEND = """
 local head = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 if head then
   local now = redis.call('TIME')
   local age = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(head[1], '^%d+'))
-  if age > tonumber(ARGV[4]) then return {'', 0} end
+  if age > tonumber(ARGV[3]) then return -1 end
 end
-local id = redis.call('XADD', KEYS[1], '*', 'c', ARGV[2])
+for number = 4, #ARGV do redis.call('XADD', KEYS[1], '*', 'c', ARGV[number]) end
 redis.call('SADD', KEYS[3], ARGV[1])
-local fresh = redis.call('SET', KEYS[2], 'queued', 'NX', 'PX', ARGV[3])
-return {id, fresh and 1 or 0}
+return redis.call('SET', KEYS[2], 'queued', 'NX', 'PX', ARGV[2]) and 1 or 0
 """
 
 # A drain gives up only while its stream is empty and nobody has taken over.
@@ -48,12 +48,17 @@ class Backlogged(errors.UsherError):
 
 
 class Appender:
-    """The api's end of every stream."""
+    """The api's end of every stream; one an event loop.
+
+    What concurrent requests append while a command is under way goes out together in the next one.
+    """
 
     def __init__(self, client: redis.asyncio.Redis, *, oldest: float) -> None:
         """`oldest`: the age in seconds of the oldest pending change beyond which none is added."""
-        self._append = client.register_script(APPEND)
+        self._script = client.register_script(APPEND)
         self._oldest = int(oldest * 1000)
+        self._waiting: dict[ids.TenantId, list[tuple[bytes, asyncio.Future[bool]]]] = {}
+        self._sender: asyncio.Task[None] | None = None
 
     async def append(self, tenant: ids.TenantId, change: records.Change) -> bool:
         """Append a change; tells whether the caller must enqueue a drain for the tenant.
@@ -62,14 +67,45 @@ class Appender:
             Backlogged: the change was not appended.
             QueueUnavailable: the change may have been appended, or not.
         """
-        with connections.wrapped():
-            position, fresh = await self._append(
-                keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING],
-                args=[str(tenant), change.encode(), keys.WAKE_QUEUED, self._oldest],
-            )
-        if not position:
-            raise Backlogged(f"tenant {tenant}")
-        return bool(fresh)
+        appended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant, []).append((change.encode(), appended))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send(), name="append")
+        return await appended
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                tenant = next(iter(self._waiting))
+                batch = self._waiting.pop(tenant)
+                await self._send_batch(tenant, batch)
+        finally:
+            self._sender = None
+
+    async def _send_batch(
+        self, tenant: ids.TenantId, batch: list[tuple[bytes, asyncio.Future[bool]]]
+    ) -> None:
+        failure: errors.UsherError | None = None
+        must_wake = False
+        try:
+            with connections.wrapped():
+                answer = await self._script(
+                    keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING],
+                    args=[str(tenant), keys.WAKE_QUEUED, self._oldest, *(data for data, _ in batch)],
+                )
+            if answer < 0:
+                failure = Backlogged(f"tenant {tenant}")
+            must_wake = answer == 1
+        except errors.QueueUnavailable as exc:
+            failure = exc
+        for _, appended in batch:
+            if appended.done():  # its request was cancelled
+                continue
+            if failure is not None:
+                appended.set_exception(failure)
+            else:
+                appended.set_result(must_wake)
+                must_wake = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,6 +219,13 @@ class Tail:
                     keys=[self._stream, self._wake, keys.PENDING, self._attempts],
                     args=[self._tenant, self._owner],
                 )
+            )
+
+    def discard(self) -> None:
+        """Drop the stream of a tenant that is gone; nothing in it was acknowledged."""
+        with connections.wrapped():
+            self._send(
+                ("DEL", self._stream, self._wake, self._attempts), ("SREM", keys.PENDING, self._tenant)
             )
 
     def hand_over(self, life: int) -> None:

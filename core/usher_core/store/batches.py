@@ -32,8 +32,8 @@ STATEMENT_TIMEOUT = 30.0
 
 LOCK = "SELECT epoch, clock_timestamp() FROM drains WHERE tenant = %s FOR UPDATE"
 RAISE = """
-INSERT INTO drains (tenant, epoch) VALUES (%s, 1)
-ON CONFLICT (tenant) DO UPDATE SET epoch = drains.epoch + 1 RETURNING epoch
+UPDATE drains d SET epoch = d.epoch + 1
+  FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL RETURNING d.epoch
 """
 READ_APPLIED = """
 SELECT l.change_id, l.status, l.scim_type, l.detail, l.version
@@ -180,13 +180,17 @@ class Connection:
 
         Raises:
             StoreUnavailable: PostgreSQL is away.
+            TenantGone: there is no such tenant any more.
         """
         with self._transaction() as connection:
             with connection.pipeline():
                 _begin(connection, tenant)
                 cursor = connection.execute(RAISE, (tenant,))
                 connection.execute("COMMIT")
-            return int(cursor.fetchall()[0][0])
+            rows = cursor.fetchall()
+        if not rows:
+            raise errors.TenantGone(f"tenant {tenant}")
+        return int(rows[0][0])
 
     def apply(
         self,

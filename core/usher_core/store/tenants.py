@@ -16,6 +16,8 @@ from psycopg.types.json import Jsonb
 from usher_core import ids
 from usher_core.store import databases
 
+FORGET_CHANGE_LOG = "SELECT usher_forget_change_log(%s, %s)"
+
 # What holds a tenant's data, in the order in which a deletion empties it.
 DATA_TABLES = ("members", "lookup_values", "unique_values", "resources", "totals", "dead_letters")
 
@@ -185,11 +187,12 @@ async def mark_deleted(database: databases.Database, tenant: ids.TenantId, at: d
 async def delete_tenant(
     database: databases.Database, tenant: ids.TenantId, at: datetime, *, batch: int = 5000
 ) -> None:
-    """Delete a tenant with all its data, `batch` rows a transaction; may be run again after a crash.
-
-    The serving role can't delete from the change log: those rows go with their month's partition.
-    """
+    """Delete a tenant with all its data, `batch` rows a transaction; may be run again after a crash."""
     await mark_deleted(database, tenant, at)
+    while True:
+        [[(forgotten,)]] = await database.fetch(tenant, (FORGET_CHANGE_LOG, (tenant, batch)))
+        if forgotten < batch:
+            break
     for table in DATA_TABLES:
         statement = (
             f"DELETE FROM {table} WHERE tenant = %s AND ctid = ANY (ARRAY("  # noqa: S608 - names of ours

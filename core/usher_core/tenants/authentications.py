@@ -104,8 +104,8 @@ class Authenticator:
         return entry.principal
 
     async def _is_served(self, principal: Principal, host: str) -> bool:
-        if principal.host is not None:
-            return principal.host == host
+        if principal.host is not None or not host:
+            return (principal.host or "") == host
         claims = self._claims.kept(host)
         return not (claims[1] if claims else await self._claims.get(host))
 

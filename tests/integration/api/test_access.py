@@ -16,6 +16,10 @@ from usher_core.tenants import tokens
 from usher_core.testing import stacks
 
 
+NOW = datetime.datetime.now(datetime.UTC)
+NEVER_STORED = tokens.issue("x", "administrator", datetime.timedelta(days=1), NOW)
+
+
 @pytest.fixture
 async def store(stack: stacks.Stack) -> AsyncIterator[databases.Database]:
     async with databases.Database(stack.database_url, application="test") as opened:
@@ -29,11 +33,7 @@ async def store(stack: stacks.Stack) -> AsyncIterator[databases.Database]:
         pytest.param("Basic b2t0YTpzZWNyZXQ=", "Basic", id="Basic"),
         pytest.param("Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "OAuth", id="a JWT"),
         pytest.param("Bearer usher_nonsense", "token", id="of the wrong form"),
-        pytest.param(
-            f"Bearer {tokens.issue('x', 'administrator', datetime.timedelta(1), datetime.datetime.now(datetime.UTC)).text}",
-            "unknown",
-            id="unknown",
-        ),
+        pytest.param(f"Bearer {NEVER_STORED.text}", "unknown", id="unknown"),
     ],
 )  # fmt: skip
 async def test_a_401_says_what_is_expected(stack: stacks.Stack, authorization: str | None, told: str) -> None:
@@ -137,7 +137,7 @@ async def test_neither_a_token_nor_a_password_nor_a_value_is_logged_or_kept(
         assert (await client.patch(f"/Users/{made['id']}", json=body)).status_code == 200
         assert (await client.put(f"/Users/{made['id']}", json=user)).status_code == 200
     logged = stack.log("api") + stack.log("worker-0")
-    assert "change.answered" in logged
+    assert '"change":"' in logged
     for secret in (acme.token, canary, "canary-title", "canary.person"):
         assert secret not in logged
     with psycopg.connect(stack.database_url) as app:

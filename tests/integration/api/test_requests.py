@@ -182,8 +182,8 @@ async def test_lists_find_what_the_filter_means(
     [
         pytest.param("GET", '/Users?filter=userName sw "a"', None, 400, "invalidFilter", id="an operator"),
         pytest.param("GET", '/Users?filter=title eq "a"', None, 400, "invalidFilter", id="no look-up"),
-        pytest.param("GET", '/Users?filter=userNam eq "a"', None, 400, "invalidFilter", id="a typing mistake"),
-        pytest.param("GET", '/Users?filter=userName eq "a" or id eq "b"', None, 400, "invalidFilter", id="or"),
+        pytest.param("GET", '/Users?filter=userNam eq "a"', None, 400, "invalidFilter", id="mistyped"),
+        pytest.param("GET", '/Users?filter=id eq "a" or id eq "b"', None, 400, "invalidFilter", id="or"),
         pytest.param("GET", "/Users?filter=", None, 400, "invalidFilter", id="empty filter"),
         pytest.param("GET", "/Users?count=many", None, 400, "invalidValue", id="count"),
         pytest.param("GET", "/Users?sortBy=userName", None, 400, "invalidValue", id="sort"),
@@ -192,9 +192,9 @@ async def test_lists_find_what_the_filter_means(
         pytest.param("POST", "/Users", "{}", 400, "invalidValue", id="no userName"),
         pytest.param("POST", "/Users", '{"userName":"a\\u0000b"}', 400, "invalidValue", id="NUL"),
         pytest.param("POST", "/Users", '{"userName":"\\ud800"}', 400, "invalidSyntax", id="lone surrogate"),
-        pytest.param("POST", "/Users", '{"userName":"a@x","active":"maybe"}', 400, "invalidValue", id="boolean"),
+        pytest.param("POST", "/Users", '{"userName":"a@x","active":"no"}', 400, "invalidValue", id="boolean"),
         pytest.param(
-            "POST", "/Users", '{"userName":"a@x","schemas":["urn:scim:schemas:core:1.0"]}', 400, "invalidVers",
+            "POST", "/Users", '{"userName":"a","schemas":["urn:scim:schemas:core:1.0"]}', 400, "invalidVers",
             id="a SCIM 1.x body",
         ),
         pytest.param("PUT", f"/Users/{uuid.UUID(int=5)}", '{"userName":"a@x"}', 404, None, id="PUT nobody"),

@@ -255,8 +255,9 @@ async def test_a_tenant_that_can_not_be_read_can_be_deleted(
 
 async def test_a_spec_that_is_wrong_is_told_and_put_right(cluster: Cluster, operator: Operator) -> None:
     await cluster.create(TENANTS, tenant(sso={"mode": "Required"}))
-    await cluster.until_ready(reason="SpecInvalid")
+    told = await cluster.until_ready(reason="SpecInvalid")
     assert "sso.saml must be set" in cluster.condition("acme", "Ready")["message"]
+    assert told["status"]["observedGeneration"] == 1
     await cluster.until(lambda: reasons(cluster) == ["SpecInvalid"], "the event")
     await cluster.patch(TENANTS, "acme", {"spec": tenant()["spec"]})
     await cluster.until_ready()

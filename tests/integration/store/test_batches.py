@@ -25,6 +25,13 @@ TENANT = ids.TenantId(uuid.UUID(int=1))
 EVERYTHING = resources.Relations(groups=True, members=True)
 
 
+@pytest.fixture(autouse=True)
+def tenant(database_urls: DatabaseUrls) -> None:
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', 'acme')", (TENANT,))
+        owner.execute("INSERT INTO drains (tenant) VALUES (%s)", (TENANT,))
+
+
 @pytest.fixture
 def connection(database_urls: DatabaseUrls) -> Iterator[batches.Connection]:
     opened = batches.Connection(database_urls.app)

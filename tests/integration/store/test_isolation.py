@@ -99,6 +99,17 @@ def test_the_change_log_can_not_be_rewritten(app: psycopg.Connection[TupleRow], 
         app.execute(statement.encode())
 
 
+def test_only_a_deleted_tenants_log_can_be_forgotten(app: psycopg.Connection[TupleRow]) -> None:
+    insert(app, "change_log", ONE, named=ONE)
+    insert(app, "tenants", ONE, named=ONE)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="living tenant"):
+        app.execute("SELECT usher_forget_change_log(%s, 10)", (ONE,))
+    with app.transaction():
+        app.execute("SELECT set_config('usher.tenant', %s, true)", (str(ONE),))
+        app.execute("UPDATE tenants SET deleted_at = now()")
+    assert app.execute("SELECT usher_forget_change_log(%s, 10)", (ONE,)).fetchone() == (1,)
+
+
 def test_a_partition_can_not_be_read_around_its_parent(app: psycopg.Connection[TupleRow]) -> None:
     [(name,)] = app.execute(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'change_log'::regclass LIMIT 1"

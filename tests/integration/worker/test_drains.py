@@ -24,6 +24,13 @@ TENANT = ids.TenantId(uuid.UUID(int=1))
 REPLIES = "usher:replies:test"
 
 
+@pytest.fixture(autouse=True)
+def tenant(database_urls: DatabaseUrls) -> None:
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', 'acme')", (TENANT,))
+        owner.execute("INSERT INTO drains (tenant) VALUES (%s)", (TENANT,))
+
+
 @pytest.fixture
 def process(database_urls: DatabaseUrls, redis_url: str) -> Iterator[processes.Process]:
     """A worker process whose drains do not linger."""
@@ -224,3 +231,14 @@ async def test_the_sweep_wakes_whom_nobody_wakes_and_forgets_the_idle(
     process.redis.sadd(keys.PENDING, str(TENANT))
     assert found.read() == []
     assert not process.redis.sismember(keys.PENDING, str(TENANT))
+
+
+async def test_the_changes_of_a_deleted_tenant_are_dropped(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls
+) -> None:
+    await append(redis_url, create("a@x"))
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("UPDATE tenants SET deleted_at = now()")
+    assert drains.Drain(process, TENANT).run() == "tenant gone"
+    assert not process.redis.exists(keys.changes(TENANT), keys.wake(TENANT))
+    assert answers(process) == []
