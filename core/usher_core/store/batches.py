@@ -1,12 +1,12 @@
 """The worker's side of the store: a batch of one tenant's changes in one transaction.
 
 A batch costs two round trips: the first takes the tenant's lock and reads the snapshot, the second writes
-the result and commits. The row of `drains` is the lock and the fence: a drain that was superseded while
-it slept finds a higher epoch there and commits nothing.
+the result and commits. Each is one call of a function in the database. The row of `drains` is the lock
+and the fence: a drain that was superseded while it slept finds a higher epoch there and commits nothing.
 
-Between the two stands `Pipeline.sync`, never the end of a pipeline: psycopg ends one with a Flush after its
-Sync, and a Flush makes PostgreSQL forget `idle_in_transaction_session_timeout`. A worker that is stopped
-there would then keep the tenant's lock for as long as it sleeps.
+Between the two stands `Pipeline.sync`, never the end of a pipeline: psycopg ends one with a Flush after
+its Sync, and a Flush makes PostgreSQL forget `idle_in_transaction_session_timeout`. A worker that is
+stopped there would then keep the tenant's lock for as long as it sleeps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from typing import LiteralString
 
 import orjson
 import psycopg
@@ -30,104 +29,15 @@ from usher_core.store import databases, rowsets
 # A worker's statement may take longer than a reader's: a replace of a large group is one statement.
 STATEMENT_TIMEOUT = 30.0
 
-LOCK = "SELECT epoch, clock_timestamp() FROM drains WHERE tenant = %s FOR UPDATE"
 RAISE = """
 UPDATE drains d SET epoch = d.epoch + 1
   FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL RETURNING d.epoch
 """
-READ_APPLIED = """
-SELECT l.change_id, l.status, l.scim_type, l.detail, l.version
-  FROM unnest(%s::timestamptz[], %s::uuid[]) AS c (accepted_at, change_id)
-  JOIN change_log l ON l.tenant = %s AND l.accepted_at = c.accepted_at AND l.change_id = c.change_id
-"""
-READ_RESOURCES = """
+OPEN = "SELECT usher_open_batch(%s, %s, %s)"
+APPLY = "SELECT usher_apply_batch(%s, %s, %s)"
+READ_AGAIN = """
 SELECT type, id, version, document, created_at, modified_at
   FROM resources WHERE tenant = %s AND type = ANY(%s) AND id = ANY(%s)
-"""
-READ_OWNERS = """
-SELECT u.type, u.path, u.folded, u.id
-  FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (type, path, folded)
-  JOIN unique_values u ON u.tenant = %s AND u.type = k.type AND u.path = k.path AND u.folded = k.folded
-"""
-READ_PAIRS = """
-SELECT m.group_id, m.member_id
-  FROM unnest(%s::uuid[], %s::uuid[]) AS p (group_id, member_id)
-  JOIN members m ON m.tenant = %s AND m.group_id = p.group_id AND m.member_id = p.member_id
-"""
-READ_TARGETS = "SELECT id, type FROM resources WHERE tenant = %s AND type = ANY(%s) AND id = ANY(%s)"
-READ_COUNTED = (
-    "SELECT group_id, count(*) FROM members WHERE tenant = %s AND group_id = ANY(%s) GROUP BY group_id"
-)
-READ_LEFT = """
-SELECT m.member_id, r.type, r.id, r.version, r.document, r.created_at, r.modified_at
-  FROM members m JOIN resources r ON r.tenant = m.tenant AND r.type = 'Group' AND r.id = m.group_id
- WHERE m.tenant = %s AND m.member_id = ANY(%s)
-"""
-
-INSERT_RESOURCES = """
-INSERT INTO resources (tenant, type, id, version, document, external_id, display_name,
-                       created_at, modified_at)
-SELECT %s, type, id, version, document, external_id, display_name, created_at, modified_at
-  FROM jsonb_to_recordset(%s::jsonb) AS r (type text, id uuid, version bigint, document jsonb,
-       external_id text, display_name text, created_at timestamptz, modified_at timestamptz)
-"""
-UPDATE_RESOURCES = """
-UPDATE resources t
-   SET version = r.version, document = r.document, external_id = r.external_id,
-       display_name = r.display_name, modified_at = r.modified_at
-  FROM jsonb_to_recordset(%s::jsonb) AS r (type text, id uuid, version bigint, document jsonb,
-       external_id text, display_name text, modified_at timestamptz)
- WHERE t.tenant = %s AND t.type = r.type AND t.id = r.id
-"""
-DELETE_RESOURCES = """
-DELETE FROM resources t USING jsonb_to_recordset(%s::jsonb) AS r (type text, id uuid)
- WHERE t.tenant = %s AND t.type = r.type AND t.id = r.id
-"""
-DELETE_VALUES: LiteralString = """
-DELETE FROM {table} t
- USING jsonb_to_recordset(%s::jsonb) AS v (type text, path text, folded text, id uuid)
- WHERE t.tenant = %s AND t.type = v.type AND t.path = v.path AND t.folded = v.folded AND t.id = v.id
-"""
-INSERT_VALUES: LiteralString = """
-INSERT INTO {table} (tenant, type, path, folded, id)
-SELECT %s, type, path, folded, id
-  FROM jsonb_to_recordset(%s::jsonb) AS v (type text, path text, folded text, id uuid)
-"""
-DELETE_UNIQUE = DELETE_VALUES.format(table="unique_values")
-INSERT_UNIQUE = INSERT_VALUES.format(table="unique_values")
-DELETE_LOOKUP = DELETE_VALUES.format(table="lookup_values")
-INSERT_LOOKUP = INSERT_VALUES.format(table="lookup_values")
-CLEAR_MEMBERS = """
-DELETE FROM members m
- WHERE m.tenant = %s AND m.group_id = ANY(%s)
-   AND NOT EXISTS (SELECT FROM jsonb_to_recordset(%s::jsonb) AS k (group_id uuid, member_id uuid)
-                    WHERE k.group_id = m.group_id AND k.member_id = m.member_id)
-"""
-DELETE_MEMBERS = """
-DELETE FROM members m USING jsonb_to_recordset(%s::jsonb) AS p (group_id uuid, member_id uuid)
- WHERE m.tenant = %s AND m.group_id = p.group_id AND m.member_id = p.member_id
-"""
-INSERT_MEMBERS = """
-INSERT INTO members (tenant, group_id, member_id, member_type, display)
-SELECT %s, group_id, member_id, member_type, display
-  FROM jsonb_to_recordset(%s::jsonb)
-       AS p (group_id uuid, member_id uuid, member_type text, display text)
-ON CONFLICT (tenant, group_id, member_id) DO NOTHING
-"""
-ADD_TOTALS = """
-INSERT INTO totals (tenant, type, total)
-SELECT %s, type, difference FROM jsonb_to_recordset(%s::jsonb) AS d (type text, difference bigint)
-ON CONFLICT (tenant, type) DO UPDATE SET total = totals.total + excluded.total
-"""
-LOG = """
-INSERT INTO change_log (tenant, accepted_at, change_id, stream_id, operation, resource_type, resource_id,
-                        token_id, request_id, body, applied_at, status, scim_type, detail, version)
-SELECT %s, accepted_at, change_id, stream_id, operation, resource_type, resource_id,
-       token_id, request_id, body, %s, status, scim_type, detail, version
-  FROM jsonb_to_recordset(%s::jsonb)
-       AS c (accepted_at timestamptz, change_id uuid, stream_id text, operation text, resource_type text,
-             resource_id uuid, token_id text, request_id text, body jsonb, status smallint,
-             scim_type text, detail text, version bigint)
 """
 BURY = """
 INSERT INTO dead_letters (tenant, accepted_at, change_id, change, reason, traceback, attempts, failed_at)
@@ -184,7 +94,8 @@ class Connection:
         """
         with self._transaction() as connection:
             with connection.pipeline():
-                _begin(connection, tenant)
+                connection.execute("BEGIN")
+                connection.execute(*databases.set_tenant(tenant))
                 cursor = connection.execute(RAISE, (tenant,))
                 connection.execute("COMMIT")
             rows = cursor.fetchall()
@@ -312,11 +223,6 @@ def _blamed_on(change: records.Change) -> Iterator[None]:
         raise ChangeBroken(change) from exc
 
 
-def _begin(connection: psycopg.Connection[TupleRow], tenant: ids.TenantId) -> None:
-    connection.execute("BEGIN")
-    connection.execute(*databases.set_tenant(tenant))
-
-
 def _read(
     connection: psycopg.Connection[TupleRow],
     pipeline: psycopg.Pipeline,
@@ -326,54 +232,21 @@ def _read(
     changes: Sequence[records.Change],
     needs: snapshots.Needs,
 ) -> snapshots.Snapshot:
-    kinds = [] if registry is None else [resource_type.name for resource_type in registry.resource_types]
-    asked: dict[str, psycopg.Cursor[TupleRow]] = {}
-
-    def ask(name: str, condition: object, text: LiteralString, *values: object) -> None:
-        if condition:
-            asked[name] = connection.execute(text, values)
-
-    _begin(connection, tenant)
-    ask("lock", True, LOCK, tenant)
-    accepted, change_ids = [c.accepted_at for c in changes], [c.change_id for c in changes]
-    ask("applied", changes, READ_APPLIED, accepted, change_ids, tenant)
-    ask("resources", needs.resources, READ_RESOURCES, tenant, kinds, list(needs.resources))
-    if needs.owners:
-        ask("owners", True, READ_OWNERS, *map(list, zip(*needs.owners, strict=True)), tenant)
-    if needs.pairs:
-        ask("pairs", True, READ_PAIRS, *map(list, zip(*needs.pairs, strict=True)), tenant)
-    ask("targets", needs.targets, READ_TARGETS, tenant, kinds, list(needs.targets))
-    ask("counted", needs.counted, READ_COUNTED, tenant, list(needs.counted))
-    ask("left", needs.left, READ_LEFT, tenant, list(needs.left))
+    """Begin the transaction, take the lock and read the snapshot."""
+    connection.execute("BEGIN")
+    opened = connection.execute(OPEN, (tenant, epoch, Jsonb(rowsets.questions(registry, changes, needs))))
     pipeline.sync()
-    rows = {name: cursor.fetchall() for name, cursor in asked.items()}
-    if not rows["lock"] or rows["lock"][0][0] != epoch:
+    [(answers,)] = opened.fetchall()
+    if answers is None:
         raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
-    snapshot = snapshots.Snapshot(now=rows["lock"][0][1])
-    for change_id, status, scim_type, detail, version in rows.get("applied", ()):
-        snapshot.applied[change_id] = records.Outcome(change_id, status, scim_type, detail, version)
-    found = rows.get("resources", [])
-    if again := [
-        c.resource_id for c in changes if c.operation == "create" and c.change_id in snapshot.applied
-    ]:
+    snapshot = rowsets.snapshot(needs, answers)
+    again = [c.resource_id for c in changes if c.operation == "create" and c.change_id in snapshot.applied]
+    if again and registry is not None:
         # A redelivered create: its answer shows the resource that it made.
-        cursor = connection.execute(READ_RESOURCES, (tenant, kinds, again))
+        kinds = [resource_type.name for resource_type in registry.resource_types]
+        cursor = connection.execute(READ_AGAIN, (tenant, kinds, again))
         pipeline.sync()
-        found += cursor.fetchall()
-    for row in found:
-        snapshot.resources[row[1]] = snapshots.Stored(*row)
-    snapshot.owners = dict.fromkeys(needs.owners)
-    for kind, path, folded, holder in rows.get("owners", ()):
-        snapshot.owners[snapshots.UniqueKey(kind, path, folded)] = holder
-    snapshot.pairs = {(group, member) for group, member in rows.get("pairs", ())}
-    snapshot.targets = dict(rows.get("targets", ()))
-    snapshot.counted = dict.fromkeys(needs.counted, 0) | dict(rows.get("counted", ()))
-    snapshot.left = {member: set() for member in needs.left}
-    for row in rows.get("left", ()):
-        group = snapshots.Stored(*row[1:])
-        snapshot.left[row[0]].add(group.id)
-        snapshot.pairs.add((group.id, row[0]))
-        snapshot.resources.setdefault(group.id, group)
+        snapshot.resources.update((row[1], snapshots.Stored(*row)) for row in cursor.fetchall())
     return snapshot
 
 
@@ -385,28 +258,7 @@ def _write(
     writes: units.Writes,
     positions: Mapping[ids.ChangeId, str],
 ) -> None:
-    """Write the result of a batch, one statement a table and kind, and commit."""
+    """Write the result of a batch and commit."""
     rows = rowsets.derive(registry, writes, positions)
-    if rows.cleared:
-        connection.execute(CLEAR_MEMBERS, (tenant, rows.cleared, Jsonb(rows.kept)))
-    for text, data in (
-        (DELETE_MEMBERS, rows.left),
-        (DELETE_UNIQUE, rows.unique_removed),
-        (DELETE_LOOKUP, rows.lookup_removed),
-        (DELETE_RESOURCES, rows.deleted),
-        (UPDATE_RESOURCES, rows.updated),
-    ):
-        if data:
-            connection.execute(text, (Jsonb(data), tenant))
-    for text, data in (
-        (INSERT_RESOURCES, rows.inserted),
-        (INSERT_UNIQUE, rows.unique_added),
-        (INSERT_LOOKUP, rows.lookup_added),
-        (INSERT_MEMBERS, rows.joined),
-        (ADD_TOTALS, rows.totals),
-    ):
-        if data:
-            connection.execute(text, (tenant, Jsonb(data)))
-    if rows.logged:
-        connection.execute(LOG, (tenant, now, Jsonb(rows.logged)))
+    connection.execute(APPLY, (tenant, now, Jsonb(rows)))
     connection.execute("COMMIT")

@@ -1,13 +1,15 @@
-"""Turns what a batch did into the rows of each table; called by `batches`, pure.
+"""What a batch asks of the store, is answered, and writes, as JSON; called by `batches`, pure.
 
-The rows are plain JSON values: each table's rows travel to PostgreSQL as one JSON parameter.
+One JSON parameter holds the rows of all tables; `migrations/versions/0001_batches.sql` reads it. A table
+without rows is left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from usher_core import ids
@@ -17,9 +19,69 @@ from usher_core.scim import documents, schemas
 Row = dict[str, Any]
 
 
+def questions(
+    registry: schemas.Registry | None, changes: Iterable[records.Change], needs: snapshots.Needs
+) -> dict[str, list[Row]]:
+    """Write the needs of a batch as the parameter of `usher_open_batch`."""
+    kinds = [] if registry is None else [resource_type.name for resource_type in registry.resource_types]
+    asked = {
+        "applied": [{"accepted_at": one.accepted_at, "change_id": str(one.change_id)} for one in changes],
+        "resources": _of_any_type(kinds, needs.resources),
+        "owners": [key._asdict() for key in needs.owners],
+        "pairs": [{"group_id": str(group), "member_id": str(member)} for group, member in needs.pairs],
+        "targets": _of_any_type(kinds, needs.targets),
+        "counted": [{"id": str(group)} for group in needs.counted],
+        "left": [{"id": str(member)} for member in needs.left],
+    }
+    return {name: rows for name, rows in asked.items() if rows}
+
+
+def _of_any_type(kinds: list[str], wanted: Iterable[ids.ResourceId]) -> list[Row]:
+    return [{"type": kind, "id": str(one)} for one in wanted for kind in kinds]
+
+
+def snapshot(needs: snapshots.Needs, answers: dict[str, Any]) -> snapshots.Snapshot:
+    """Read the answer of `usher_open_batch`."""
+    found = snapshots.Snapshot(now=_moment(answers["now"]))
+    for change_id, *outcome in answers.get("applied") or ():
+        key = ids.ChangeId(uuid.UUID(change_id))
+        found.applied[key] = records.Outcome(key, *outcome)
+    for row in answers.get("resources") or ():
+        stored = _stored(row)
+        found.resources[stored.id] = stored
+    found.owners = dict.fromkeys(needs.owners)
+    for kind, path, folded, holder in answers.get("owners") or ():
+        found.owners[snapshots.UniqueKey(kind, path, folded)] = _resource_id(holder)
+    found.pairs = {(_resource_id(group), _resource_id(one)) for group, one in answers.get("pairs") or ()}
+    found.targets = {_resource_id(one): kind for one, kind in answers.get("targets") or ()}
+    found.counted = {_resource_id(group): count for group, count in answers.get("counted") or ()}
+    found.left = {member: set() for member in needs.left}
+    for member, *row in answers.get("left") or ():
+        group, one = _stored(row), _resource_id(member)
+        found.left[one].add(group.id)
+        found.pairs.add((group.id, one))
+        found.resources.setdefault(group.id, group)
+    return found
+
+
+def _stored(row: list[Any]) -> snapshots.Stored:
+    kind, resource_id, version, document, created_at, modified_at = row
+    return snapshots.Stored(
+        kind, _resource_id(resource_id), version, document, _moment(created_at), _moment(modified_at)
+    )
+
+
+def _resource_id(text: str) -> ids.ResourceId:
+    return ids.ResourceId(uuid.UUID(text))
+
+
+def _moment(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
 @dataclasses.dataclass(slots=True)
-class RowSets:
-    """The rows to delete and insert, by table; the order of writing is `batches`' business."""
+class _Rows:
+    """The rows to delete and insert, by table."""
 
     inserted: list[Row] = dataclasses.field(default_factory=list)
     updated: list[Row] = dataclasses.field(default_factory=list)
@@ -28,19 +90,29 @@ class RowSets:
     unique_added: list[Row] = dataclasses.field(default_factory=list)
     lookup_removed: list[Row] = dataclasses.field(default_factory=list)
     lookup_added: list[Row] = dataclasses.field(default_factory=list)
-    cleared: list[uuid.UUID] = dataclasses.field(default_factory=list)
+    cleared: list[Row] = dataclasses.field(default_factory=list)
     kept: list[Row] = dataclasses.field(default_factory=list)
     left: list[Row] = dataclasses.field(default_factory=list)
     joined: list[Row] = dataclasses.field(default_factory=list)
     totals: list[Row] = dataclasses.field(default_factory=list)
     logged: list[Row] = dataclasses.field(default_factory=list)
 
+    def as_parameter(self) -> dict[str, list[Row]]:
+        """Leave out what is empty, but for the kept members: those of a cleared group may be none."""
+        names = (field.name for field in dataclasses.fields(self))
+        return {
+            name: rows for name in names if (rows := getattr(self, name)) or (name == "kept" and self.cleared)
+        }
+
 
 def derive(
     registry: schemas.Registry | None, writes: units.Writes, positions: Mapping[ids.ChangeId, str]
-) -> RowSets:
-    """List the rows that a batch writes; `registry` may be `None` when it touched no resource."""
-    rows = RowSets()
+) -> dict[str, list[Row]]:
+    """List what a batch writes, as the parameter of `usher_apply_batch`.
+
+    `registry` may be `None` when the batch touched no resource.
+    """
+    rows = _Rows()
     differences: dict[str, int] = {}
     if registry is not None:
         for stored in writes.inserted:
@@ -62,11 +134,11 @@ def derive(
     rows.totals = [{"type": kind, "difference": n} for kind, n in sorted(differences.items()) if n]
     _memberships(rows, writes)
     rows.logged = [_logged(entry.change, entry.outcome, positions) for entry in writes.logged]
-    return rows
+    return rows.as_parameter()
 
 
 def _update(
-    rows: RowSets,
+    rows: _Rows,
     resource_type: schemas.ResourceType,
     before: snapshots.Stored,
     after: snapshots.Stored,
@@ -110,11 +182,11 @@ def _lookups(stored: snapshots.Stored, values: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _memberships(rows: RowSets, writes: units.Writes) -> None:
+def _memberships(rows: _Rows, writes: units.Writes) -> None:
     for group, membership in writes.memberships.items():
         present = {member: value for member, value in membership.overrides.items() if value is not None}
         if membership.replaced:
-            rows.cleared.append(group)
+            rows.cleared.append({"id": str(group)})
             rows.kept += [{"group_id": str(group), "member_id": str(member)} for member in present]
         else:
             rows.left += [

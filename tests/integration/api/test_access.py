@@ -15,7 +15,6 @@ from usher_core.store import databases, tenants
 from usher_core.tenants import tokens
 from usher_core.testing import stacks
 
-
 NOW = datetime.datetime.now(datetime.UTC)
 NEVER_STORED = tokens.issue("x", "administrator", datetime.timedelta(days=1), NOW)
 

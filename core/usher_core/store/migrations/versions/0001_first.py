@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import op
 
 revision = "0001"
@@ -251,9 +253,13 @@ def upgrade() -> None:
     for table, rights in GRANTS.items():
         op.execute(f"GRANT {rights} ON {table} TO usher_app")
     op.execute(FUNCTIONS.replace("{schema}", f'"{schema}"'))
+    # Straight to the driver: the colons of a cast are no parameters.
+    op.get_bind().exec_driver_sql(Path(__file__).with_name("0001_batches.sql").read_text(encoding="utf-8"))
     for function in ("usher_token(text)", "usher_tenants()", "usher_keep_change_log(timestamptz)",
                      "usher_drop_change_log(timestamptz)",
-                     "usher_forget_change_log(uuid, integer)"):  # fmt: skip
+                     "usher_forget_change_log(uuid, integer)",
+                     "usher_open_batch(uuid, bigint, jsonb)",
+                     "usher_apply_batch(uuid, timestamptz, jsonb)"):  # fmt: skip
         op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO usher_app")
     op.execute("SELECT usher_keep_change_log(now()), usher_keep_change_log(now() + interval '1 month')")
