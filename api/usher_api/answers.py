@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from usher_api import requests
 from usher_core import errors
 from usher_core.scim import messages
 
@@ -38,7 +39,7 @@ def answer(
         orjson.dumps(body),
         status_code=status,
         headers=headers,
-        media_type=media_type(request.headers.get("accept")),
+        media_type=media_type(requests.headers(request).get("accept")),
     )
 
 

@@ -13,13 +13,13 @@ import uuid
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from usher_api import answers, metrics
+from usher_api import answers, metrics, requests
 from usher_core import errors
 
 log = structlog.get_logger(__name__)
 
 SLASHES = re.compile(r"/{2,}")
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SCIM_1 = re.compile(r"^(/iam)?/(scim/)?v1(/|$)")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -37,7 +37,8 @@ class Envelope:
             return
         started = time.perf_counter()
         scope["path"] = forgiving_path(scope["path"])
-        request_id = scope["request_id"] = _request_id(scope)
+        headers = scope["usher.headers"] = requests.read_headers(scope)
+        request_id = scope["request_id"] = _request_id(headers)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
@@ -59,7 +60,7 @@ class Envelope:
                 failure = errors.ChangeFailed("The request failed for a fault of the service; it was logged.")
             if status:
                 raise  # too late to answer anything else: the connection ends
-            await answers.error(failure, _accept(scope))(scope, receive, sending)
+            await answers.error(failure, headers.get("accept"))(scope, receive, sending)
         finally:
             _account(scope, status, time.perf_counter() - started)
 
@@ -94,15 +95,6 @@ def _account(scope: Scope, status: int, seconds: float) -> None:
     )
 
 
-def _accept(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"accept":
-            return str(value.decode("latin-1"))
-    return None
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return str(value.decode())
-    return uuid.uuid4().hex
+def _request_id(headers: dict[str, str]) -> str:
+    given = headers.get("x-request-id")
+    return given if given is not None and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

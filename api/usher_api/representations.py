@@ -41,10 +41,12 @@ class Presenter:
             document["groups"] = [self._group(group) for group in resource.groups]
         if resource.members:
             document["members"] = [self._member(member) for member in resource.members]
+        created = timestamp(stored.created_at)
+        untouched = stored.modified_at == stored.created_at
         document["meta"] = {
             "resourceType": self.resource_type.name,
-            "created": timestamp(stored.created_at),
-            "lastModified": timestamp(stored.modified_at),
+            "created": created,
+            "lastModified": created if untouched else timestamp(stored.modified_at),
             "location": self.location(stored),
             "version": etag(stored.version),
         }

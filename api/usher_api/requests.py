@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from starlette.requests import Request
+from starlette.types import Scope
 
 from usher_core import errors, ids, settings
 from usher_core.changes import snapshots
 from usher_core.tenants import authentications
 
 ENTITY_TAG = re.compile(r'(?:W/)?"(\d{1,18})"')
+NO_QUERY: Mapping[str, str] = {}
 JSON_TYPES = frozenset({"", "application/json", "application/scim+json"})
+
+
+def read_headers(scope: Scope) -> dict[str, str]:
+    """Read the headers once, into a dictionary; of repeated ones the first counts."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return headers
+
+
+def headers(request: Request) -> dict[str, str]:
+    """Return the headers, by lower-case name, as `middlewares.Envelope` read them."""
+    found: dict[str, str] = request.scope["usher.headers"]
+    return found
+
+
+def query(request: Request) -> Mapping[str, str]:
+    """Return the parameters of the query."""
+    return request.query_params if request.scope["query_string"] else NO_QUERY
 
 
 async def body(request: Request, limit: int) -> Any:
@@ -23,12 +45,12 @@ async def body(request: Request, limit: int) -> Any:
         PayloadTooLarge: more bytes than the limit.
         InvalidSyntax: no JSON, or of a media type that is not JSON's.
     """
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = headers(request).get("content-type", "").partition(";")[0].strip().lower()
     if declared not in JSON_TYPES:
         raise errors.InvalidSyntax(
             f"Content-Type: {declared[:80]} is not supported; use application/scim+json."
         )
-    length = request.headers.get("content-length", "")
+    length = headers(request).get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise errors.PayloadTooLarge(f"The body may have at most {limit} bytes.")
     data = bytearray()
@@ -56,7 +78,7 @@ def resource_id(text: str, type_name: str) -> ids.ResourceId:
 
 def if_match(request: Request) -> tuple[int, ...] | None:
     """Read If-Match: the versions that the client accepts, `None` for any (RFC 7644 §3.14)."""
-    header = request.headers.get("if-match")
+    header = headers(request).get("if-match")
     if header is None or header.strip() == "*":
         return None
     return tuple(int(version) for version in ENTITY_TAG.findall(header))
@@ -64,7 +86,7 @@ def if_match(request: Request) -> tuple[int, ...] | None:
 
 def none_match(request: Request, version: int) -> bool:
     """Tell whether the client already has this version (If-None-Match)."""
-    header = request.headers.get("if-none-match")
+    header = headers(request).get("if-none-match")
     if header is None:
         return False
     return header.strip() == "*" or str(version) in ENTITY_TAG.findall(header)
@@ -78,7 +100,7 @@ def page(request: Request, config: settings.Settings) -> tuple[int, int]:
 
 
 def _integer(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
+    text = query(request).get(name)
     if text is None or text == "":
         return default
     try:
@@ -95,4 +117,4 @@ def base_url(
         return f"https://{principal.host}{path}"
     if config.public_url:
         return f"{config.public_url.rstrip('/')}{path}"
-    return f"{request.url.scheme}://{request.headers.get('host', 'localhost')}{path}"
+    return f"{request.scope['scheme']}://{headers(request).get('host', 'localhost')}{path}"
