@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 
 import fastapi
@@ -58,6 +59,9 @@ def build(config: settings.Settings) -> middlewares.Envelope:
         authenticator = authentications.Authenticator(database)
         writer = writes.Writes(config, database)
         writer.start()
+        # What was imported lives for good: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         app.state.services = routes.Services(config, database, authenticator, writer, schemas.default())
         app.state.schema_seen = asyncio.create_task(_see_schema(database), name="schema")
         try:

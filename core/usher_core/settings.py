@@ -44,7 +44,7 @@ class Settings(pydantic_settings.BaseSettings):
     max_page_size: int = pydantic.Field(default=200, ge=1, le=1000)
     default_page_size: int = pydantic.Field(default=100, ge=1, le=1000)
 
-    batch_size: int = pydantic.Field(default=128, ge=1, le=1000, description="Changes in one transaction.")
+    batch_size: int = pydantic.Field(default=24, ge=1, le=1000, description="Changes in one transaction.")
     drain_slice: float = pydantic.Field(
         default=1.0, gt=0, description="How long a drain goes on while another tenant waits."
     )

@@ -7,6 +7,7 @@ followed by a new worker, after a pause that grows.
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import threading
@@ -60,6 +61,9 @@ def run(config: settings.Settings) -> None:
     sweep.start()
     if config.worker_metrics_port:
         _serve_metrics(config.worker_metrics_port, sweep)
+    # What was imported lives for good: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     pause = FIRST_PAUSE
     while not process.stopping.is_set():
         started = time.monotonic()
