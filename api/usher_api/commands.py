@@ -19,7 +19,7 @@ def api(listen: str, processes: int) -> None:
     """Serve SCIM 2.0 over HTTP, with /healthz, /readyz and /metrics.
 
     Reads USHER_DATABASE_URL and USHER_REDIS_URL. Several processes share the port, and their metrics by the
-    folder USHER_METRICS_DIR (one of its own in the temporary folder when unset).
+    folder USHER_METRICS_DIR; when it is unset and --processes is above 1, by a temporary one.
     """
     from usher_core import logs, settings
 

@@ -55,6 +55,8 @@ class Envelope:
             await self._app(scope, receive, sending)
         except Exception as exc:
             failure = answers.as_scim_error(exc, scope)
+            if isinstance(exc, errors.StoreUnavailable):
+                log.warning("store.unavailable", error=str(exc))
             if failure is None:
                 log.exception("request.failed")
                 failure = errors.ChangeFailed("The request failed for a fault of the service; it was logged.")

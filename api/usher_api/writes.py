@@ -115,7 +115,7 @@ class Writes:
             ) from None
         except errors.QueueUnavailable as exc:
             raise errors.Unavailable(
-                "The queue is away, so the change could not be accepted. Try again.", retry_after=2
+                "The queue is away: whether the change was accepted is not known. Try again.", retry_after=2
             ) from exc
         if must_wake:
             self._keep(asyncio.create_task(self._wake(tenant), name="wake"))
@@ -139,7 +139,7 @@ class Writes:
             metrics.LATE.inc()
             log.warning("change.late", tenant=str(tenant), change=str(change.change_id))
             raise errors.Unavailable(
-                "The change is queued, but was not applied in time. Try again later.", retry_after=5
+                "The change was not applied in time. It may still be: try again later.", retry_after=5
             )
         return outcome
 

@@ -21,9 +21,6 @@ class Settings(pydantic_settings.BaseSettings):
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="USHER_", extra="ignore", frozen=True)
 
     database_url: str = pydantic.Field(description="PostgreSQL as the role usher_app, postgresql://…")
-    migrate_database_url: str | None = pydantic.Field(
-        default=None, description="PostgreSQL as the role usher_owner; only migrations use it."
-    )
     redis_url: str = pydantic.Field(description="Valkey or Redis, redis://… or rediss://…")
     public_url: str | None = pydantic.Field(
         default=None,
@@ -61,10 +58,10 @@ class Settings(pydantic_settings.BaseSettings):
         default=0, ge=0, le=65535, description="Port of a worker's /metrics and /healthz; 0 serves none."
     )
 
-    @pydantic.field_validator("database_url", "migrate_database_url")
+    @pydantic.field_validator("database_url")
     @classmethod
-    def _is_postgresql(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+    def _is_postgresql(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://")
         return value
 

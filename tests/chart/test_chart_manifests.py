@@ -14,6 +14,8 @@ COMPONENTS = {"api", "worker", "operator", "migration"}
 SECRET_SETTINGS = {"USHER_DATABASE_URL", "USHER_MIGRATE_DATABASE_URL", "USHER_REDIS_URL"}
 # Read by the operator's own command.
 OPERATOR_SETTINGS = {"USHER_WATCH_NAMESPACES", "USHER_WATCH_SECRETS"}
+# Read by `usher migrate`, and by nothing that serves.
+MIGRATION_SETTINGS = {"USHER_MIGRATE_DATABASE_URL"}
 
 
 def labels_of(selector):
@@ -90,7 +92,8 @@ def test_every_setting_and_command_exists(rendered):
         (container,) = pod["spec"]["containers"]
         variables = environment(container)
         assert len(variables) == len(container["env"]), "a variable is there twice"
-        allowed = known | OPERATOR_SETTINGS if component == "operator" else known
+        own = {"operator": OPERATOR_SETTINGS, "migration": MIGRATION_SETTINGS}
+        allowed = known | own.get(component, set())
         asked = {name for name in variables if name.startswith("USHER_")}
         if component == "migration":
             assert config["data"].keys() <= asked, "a hook comes before the ConfigMap"

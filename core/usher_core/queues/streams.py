@@ -120,7 +120,8 @@ class Tail:
     """The drain's end of one tenant's stream: take from the head, apply, settle, take again.
 
     Settling is sent together with the next take, in one round trip, and before it on the wire: the
-    clients have their answers while the drain already waits for more. `close` sends what is left.
+    clients have their answers while the drain already waits for more. Giving up or handing over sends what
+    is left.
     """
 
     def __init__(self, client: redis.Redis, tenant: ids.TenantId) -> None:

@@ -96,12 +96,15 @@ class Stack:
 
     def kill_worker(self) -> None:
         """Kill the oldest worker with SIGKILL."""
-        self._workers.pop(0).kill()
+        worker = self._workers.pop(0)
+        worker.kill()
+        worker.stop()
 
     def kill_api(self) -> None:
         """Kill the api with SIGKILL."""
         assert self._api is not None  # noqa: S101 - after start_api
         self._api.kill()
+        self._api.stop()
 
     def stop(self) -> None:
         """Stop every process in order: the api first, so that what it accepted is still applied."""
