@@ -156,7 +156,8 @@ def main() -> None:
     result = measure(args.seconds, args.rounds, tuple(args.systems))
     show(result)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    args.out.write_text(json.dumps(before | result, indent=2) + "\n")
     print(f"written to {args.out}")
 
 
