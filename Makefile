@@ -40,6 +40,7 @@ lint: $(SETUP)  ## Check style, types and import rules
 
 bench: $(SETUP)  ## Measure against the baselines; writes build/bench.json
 	$(BIN)/python tests/bench/engine.py
+	$(BIN)/python tests/bench/sizes.py
 	$(BIN)/python tests/bench/creates.py
 
 e2e: $(SETUP)  ## Run the tests that need a Kubernetes API server
