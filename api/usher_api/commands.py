@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -32,10 +33,10 @@ def api(listen: str, processes: int) -> None:
         if folder is not None:
             # prometheus_client reads it when it is imported.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-        _serve(host.strip("[]"), int(port), processes)
+        _serve(host.strip("[]"), int(port), processes, grace=math.ceil(config.apply_wait) + 5)
 
 
-def _serve(host: str, port: int, processes: int) -> None:
+def _serve(host: str, port: int, processes: int, *, grace: int) -> None:
     import uvicorn
 
     from usher_api import protocols
@@ -55,7 +56,7 @@ def _serve(host: str, port: int, processes: int) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=grace,
     )
 
 

@@ -151,7 +151,14 @@ class Drain:
                 lambda: self._process.store.apply(self._tenant, self._epoch, self._process.registry, entries)
             )
         except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-            log.exception("batch.failed", changes=len(entries))
+            # The frames, not the text: an error may quote what the change holds.
+            cause = exc.__cause__ or exc
+            log.error(  # noqa: TRY400 - see above
+                "batch.failed",
+                changes=len(entries),
+                reason=type(cause).__name__,
+                frames="".join(traceback.format_tb(cause.__traceback__)),
+            )
             if len(entries) == 1:
                 self._alone(entries[0], exc)
             else:

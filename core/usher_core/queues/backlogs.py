@@ -21,6 +21,15 @@ return 0
 """
 
 
+# Take a wake that is nobody's, or whose job is lost: still `queued`, and that for long.
+CLAIM = """
+local wake = redis.call('GET', KEYS[1])
+if wake and (wake ~= 'queued' or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[2])) then return 0 end
+redis.call('SET', KEYS[1], 'queued', 'PX', ARGV[1])
+return 1
+"""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backlog:
     """The pending changes of one tenant; `oldest` is the oldest one's age in seconds."""
@@ -38,6 +47,7 @@ class Backlogs:
         self._client = client
         self._jobs: rq.Queue | None = None
         self._forget = client.register_script(FORGET)
+        self._claim = client.register_script(CLAIM)
 
     def read(self) -> list[Backlog]:
         """List the tenants with pending changes; forget those that have none.
@@ -51,21 +61,29 @@ class Backlogs:
             )
             pipe = self._client.pipeline(transaction=False)
             pipe.time()
+            pipe.llen(keys.JOBS)
             for tenant in tenants:
                 pipe.xlen(keys.changes(tenant))
                 pipe.xrange(keys.changes(tenant), count=1)
-                pipe.exists(keys.wake(tenant))
-            (seconds, micros), *answers = pipe.execute()
+                pipe.get(keys.wake(tenant))
+                pipe.pttl(keys.wake(tenant))
+            (seconds, micros), jobs_waiting, *answers = pipe.execute()
             now = seconds + micros / 1e6
             backlogs = []
             for number, tenant in enumerate(tenants):
-                pending, head, awake = answers[number * 3 : number * 3 + 3]
+                pending, head, wake, left = answers[number * 4 : number * 4 + 4]
                 if pending == 0:
                     self._forget(keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING], args=[tenant])
                     continue
+                lost = wake == b"queued" and not jobs_waiting and left < keys.WAKE_QUEUED - keys.WAKE_LOST
                 oldest = now - int(head[0][0].split(b"-")[0]) / 1000 if head else 0.0
                 backlogs.append(
-                    Backlog(ids.TenantId(uuid.UUID(tenant)), pending, max(oldest, 0.0), bool(awake))
+                    Backlog(
+                        ids.TenantId(uuid.UUID(tenant)),
+                        pending,
+                        max(oldest, 0.0),
+                        wake is not None and not lost,
+                    )
                 )
         return backlogs
 
@@ -77,7 +95,7 @@ class Backlogs:
         """
         key = keys.wake(backlog.tenant)
         with connections.wrapped():
-            if not self._client.set(key, "queued", nx=True, px=keys.WAKE_QUEUED):
+            if not self._claim(keys=[key], args=[keys.WAKE_QUEUED, keys.WAKE_QUEUED - keys.WAKE_LOST]):
                 return False
             try:
                 self._jobs = self._jobs or jobs.queue(self._client)

@@ -19,10 +19,13 @@ QUEUE = "usher"
 JOBS = f"rq:queue:{QUEUE}"
 """RQ's own list of the jobs that wait."""
 
-WAKE_QUEUED = 10_000
-"""How long a wake that only waits in RQ's queue keeps others from enqueueing a second job.
+WAKE_QUEUED = 60_000
+"""How long a wake that only waits in RQ's queue keeps others from enqueueing a second job."""
 
-A worker that was paused while it waited for a job takes one with it: this is how long that costs."""
+WAKE_LOST = 10_000
+"""How long a wake may wait although RQ's queue is empty: then its job is lost.
+
+A worker that was paused while it waited for a job takes one with it."""
 
 WAKE_RUNNING = 5_000
 """How long a drain may be silent before the sweep takes it for dead."""

@@ -7,7 +7,6 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
-import redis
 import redis.asyncio
 import structlog
 
@@ -47,15 +46,20 @@ class Replies:
             try:
                 answer = await self._client.blmpop(BLOCK, 1, self.key, direction="LEFT", count=MOST_AT_ONCE)
                 pause = 0.05
-            except (redis.RedisError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - if this loop ended, every write would wait in vain
                 log.warning("replies.unavailable", error=type(exc).__name__)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 continue
             for data in answer[1] if answer else ():
-                if not isinstance(data, bytes):
-                    continue
-                outcome = records.Outcome.decode(data)
-                future = self._waiting.get(outcome.change_id)
-                if future is not None and not future.done():
-                    future.set_result(outcome)
+                self._hand_over(data)
+
+    def _hand_over(self, data: object) -> None:
+        try:
+            outcome = records.Outcome.decode(data)  # type: ignore[arg-type]
+        except (ValueError, TypeError):
+            log.exception("replies.unreadable")
+            return
+        future = self._waiting.get(outcome.change_id)
+        if future is not None and not future.done():
+            future.set_result(outcome)

@@ -43,8 +43,23 @@ return 1
 """
 
 
+# A drain sets its wake only while the wake is its own or nobody's.
+HOLD = """
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+
 class Backlogged(errors.UsherError):
     """The tenant's oldest pending change is older than a request waits: one more would only wait too."""
+
+
+_Waiting = tuple[bytes, asyncio.Future[bool]]
+
+# Changes in one command: each may be a megabyte.
+MOST_AT_ONCE = 128
 
 
 class Appender:
@@ -57,7 +72,7 @@ class Appender:
         """`oldest`: the age in seconds of the oldest pending change beyond which none is added."""
         self._script = client.register_script(APPEND)
         self._oldest = int(oldest * 1000)
-        self._waiting: dict[ids.TenantId, list[tuple[bytes, asyncio.Future[bool]]]] = {}
+        self._waiting: dict[ids.TenantId, list[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
 
     async def append(self, tenant: ids.TenantId, change: records.Change) -> bool:
@@ -76,36 +91,46 @@ class Appender:
     async def _send(self) -> None:
         try:
             while self._waiting:
-                tenant = next(iter(self._waiting))
-                batch = self._waiting.pop(tenant)
-                await self._send_batch(tenant, batch)
+                tenant, waiting = self._waiting.popitem()
+                batch, rest = waiting[:MOST_AT_ONCE], waiting[MOST_AT_ONCE:]
+                if rest:
+                    self._waiting[tenant] = rest
+                try:
+                    await self._send_batch(tenant, batch)
+                except errors.QueueUnavailable as exc:
+                    # What is away for one is away for all: nobody waits for another's time-out.
+                    for one in (batch, *self._waiting.values()):
+                        _refuse(one, exc)
+                    self._waiting.clear()
         finally:
             self._sender = None
 
-    async def _send_batch(
-        self, tenant: ids.TenantId, batch: list[tuple[bytes, asyncio.Future[bool]]]
-    ) -> None:
-        failure: errors.UsherError | None = None
-        must_wake = False
+    async def _send_batch(self, tenant: ids.TenantId, batch: list[_Waiting]) -> None:
         try:
             with connections.wrapped():
                 answer = await self._script(
                     keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING],
                     args=[str(tenant), keys.WAKE_QUEUED, self._oldest, *(data for data, _ in batch)],
                 )
-            if answer < 0:
-                failure = Backlogged(f"tenant {tenant}")
-            must_wake = answer == 1
-        except errors.QueueUnavailable as exc:
-            failure = exc
+        except errors.QueueUnavailable:
+            raise
+        except Exception as exc:
+            # Every request gets its answer, whatever broke in the client or the event loop.
+            raise errors.QueueUnavailable(f"Valkey: {type(exc).__name__}") from exc
+        if answer < 0:
+            _refuse(batch, Backlogged(f"tenant {tenant}"))
+            return
+        must_wake = answer == 1
         for _, appended in batch:
-            if appended.done():  # its request was cancelled
-                continue
-            if failure is not None:
-                appended.set_exception(failure)
-            else:
+            if not appended.done():  # else its request was cancelled
                 appended.set_result(must_wake)
                 must_wake = False
+
+
+def _refuse(batch: list[_Waiting], failure: errors.UsherError) -> None:
+    for _, appended in batch:
+        if not appended.done():
+            appended.set_exception(failure)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,6 +158,7 @@ class Tail:
         self._bell = "0-0"
         self._unsent: list[tuple[Any, ...]] = []
         self._give_up = client.register_script(GIVE_UP)
+        self._hold = client.register_script(HOLD)
 
     def open(self) -> tuple[int, str | None]:
         """Take the wake over; return the attempts that died at the head, and the end of suspicion.
@@ -205,11 +231,8 @@ class Tail:
     def renew(self) -> bool:
         """Keep the wake; `False` when another drain has taken it over."""
         with connections.wrapped():
-            *_, owner = self._send(("GET", self._wake))
-            if owner is not None and owner.decode() != self._owner:
-                return False
-            self._client.set(self._wake, self._owner, px=keys.WAKE_RUNNING)
-        return True
+            self._send()
+            return bool(self._hold(keys=[self._wake], args=[self._owner, self._owner, keys.WAKE_RUNNING]))
 
     def give_up(self) -> bool:
         """Let the wake go; `False` while the stream still holds something."""
@@ -232,7 +255,8 @@ class Tail:
     def hand_over(self, life: int) -> None:
         """Mark the wake as queued for `life` milliseconds: another drain is on its way."""
         with connections.wrapped():
-            self._send(("SET", self._wake, "queued", "PX", life))
+            self._send()
+            self._hold(keys=[self._wake], args=[self._owner, "queued", life])
 
     def _send(self, *commands: tuple[Any, ...]) -> list[Any]:
         sent, self._unsent = [*self._unsent, *commands], []

@@ -35,6 +35,7 @@ def wrapped() -> Iterator[None]:
     except (
         psycopg.OperationalError,
         psycopg.InterfaceError,
+        psycopg.InternalError,  # a server that became read-only in a failover says it so
         psycopg_pool.PoolTimeout,
         psycopg_pool.PoolClosed,
     ) as exc:

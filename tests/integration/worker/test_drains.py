@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from rq.utils import import_attribute
 from usher_core import errors, ids, settings
 from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
-from usher_core.queues import backlogs, connections, jobs, keys, streams
+from usher_core.queues import backlogs, connections, jobs, keys, replies, streams
 from usher_core.scim import documents, schemas
 from usher_core.store import batches
 from usher_worker import drains, processes
@@ -65,8 +66,8 @@ async def append(redis_url: str, *changes: records.Change, oldest: float = 60) -
 
 
 def answers(process: processes.Process) -> list[int]:
-    replies = process.redis.lrange(REPLIES, 0, -1)
-    return [records.Outcome.decode(data).status for data in replies if isinstance(data, bytes)]
+    sent = process.redis.lrange(REPLIES, 0, -1)
+    return [records.Outcome.decode(data).status for data in sent if isinstance(data, bytes)]
 
 
 def dead_letters(urls: DatabaseUrls) -> list[tuple[str, int]]:
@@ -242,3 +243,53 @@ async def test_the_changes_of_a_deleted_tenant_are_dropped(
     assert drains.Drain(process, TENANT).run() == "tenant gone"
     assert not process.redis.exists(keys.changes(TENANT), keys.wake(TENANT))
     assert answers(process) == []
+
+
+async def test_a_tenant_that_waits_long_in_the_queue_gets_no_second_job(
+    process: processes.Process, redis_url: str
+) -> None:
+    assert await append(redis_url, create("a@x")) == [True]
+    jobs.enqueue(jobs.queue(process.redis), TENANT)
+    # Its wake is old, but its job still stands in the queue.
+    process.redis.pexpire(keys.wake(TENANT), keys.WAKE_QUEUED - keys.WAKE_LOST - 1000)
+    found = backlogs.Backlogs(process.redis)
+    assert [backlog.awake for backlog in found.read()] == [True]
+    # The job is gone: whoever took it sleeps.
+    process.redis.delete(keys.JOBS)
+    [backlog] = found.read()
+    assert not backlog.awake
+    assert found.wake(backlog)
+    assert not found.wake(backlog)
+    assert process.redis.llen(keys.JOBS) == 1
+
+
+async def test_an_older_drain_can_not_take_the_wake_back(process: processes.Process, redis_url: str) -> None:
+    await append(redis_url, create("a@x"))
+    old, young = streams.Tail(process.redis, TENANT), streams.Tail(process.redis, TENANT)
+    old.open()
+    young.open()
+    assert not old.renew()
+    old.hand_over(keys.WAKE_QUEUED)
+    assert young.renew()
+
+
+async def test_one_reply_that_can_not_be_read_costs_only_itself(redis_url: str) -> None:
+    async with connections.connect_async(redis_url) as client:
+        waiting = replies.Replies(client)
+        change = create("a@x")
+        reading = asyncio.create_task(waiting.run())
+        with waiting.expect(change.change_id) as reply:
+            await client.rpush(waiting.key, b"nonsense", records.Outcome(change.change_id, 201).encode())
+            assert (await asyncio.wait_for(reply, 5)).status == 201
+        reading.cancel()
+
+
+async def test_requests_of_many_tenants_learn_at_once_that_valkey_is_away() -> None:
+    async with connections.connect_async("redis://127.0.0.1:1/0") as client:
+        appender = streams.Appender(client, oldest=60)
+        tenants = [ids.TenantId(uuid.UUID(int=number)) for number in range(50)]
+        results = await asyncio.wait_for(
+            asyncio.gather(*(appender.append(one, create("a@x")) for one in tenants), return_exceptions=True),
+            5,
+        )
+    assert {type(result) for result in results} == {errors.QueueUnavailable}

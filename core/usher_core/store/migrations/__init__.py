@@ -70,6 +70,8 @@ def _take_owner(connection: sqlalchemy.Connection) -> None:
         if connection.exec_driver_sql("SELECT current_user").scalar_one() != OWNER:
             if not present.issuperset((OWNER, APP)):
                 connection.exec_driver_sql(f"GRANT {OWNER}, {APP} TO CURRENT_USER")
+            may_create = "SELECT has_schema_privilege(%s, 'public', 'CREATE')"
+            if not connection.exec_driver_sql(may_create, (OWNER,)).scalar_one():
                 connection.exec_driver_sql(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
             connection.exec_driver_sql(f"SET ROLE {OWNER}")
         connection.commit()
