@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol, with the errors that it answers by itself in the form of SCIM."""
+"""Uvicorn's HTTP protocol, with a limit on the head of a request, and with its own errors in SCIM's form."""
 
 from __future__ import annotations
 
@@ -6,13 +6,41 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from usher_api import answers
 
+# Request line and headers together; a filter of the longest kind fits several times.
+MAX_HEAD_BYTES = 65_536
+
 
 class ScimProtocol(HttpToolsProtocol):
     """HTTP/1.1 by httptools; a request that can't even be parsed gets a SCIM error too."""
 
+    _reading_head = False
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head that never ends is refused before it fills the memory."""
+        super().data_received(data)
+        if self._reading_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                detail = f"The request line and headers may have at most {MAX_HEAD_BYTES} bytes."
+                self._refuse(431, None, detail)
+
+    def on_message_begin(self) -> None:
+        """Begin to count a request's head."""
+        self._reading_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting: the body has a limit of its own."""
+        self._reading_head = False
+        super().on_headers_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP and end the connection."""
-        body = answers.error_body(400, "invalidSyntax", msg)
+        self._refuse(400, "invalidSyntax", msg)
+
+    def _refuse(self, status: int, scim_type: str | None, detail: str) -> None:
+        body = answers.error_body(status, scim_type, detail)
         head = b"content-type: application/scim+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[400] + head % len(body) + body)
+        self.transport.write(STATUS_LINE[status] + head % len(body) + body)
         self.transport.close()

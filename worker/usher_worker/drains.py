@@ -39,6 +39,12 @@ RENEW_EVERY = 1.0
 # So many deaths over a batch, and its changes are applied one by one.
 DEATHS_OF_A_BATCH = 2
 
+# What a batch may hold: applying it must stay far below the time after which its transaction is ended.
+BATCH_BYTES = 262_144
+
+# So often may PostgreSQL give up on a batch before its changes are applied one by one.
+FAILURES_OF_A_BATCH = 3
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
@@ -49,6 +55,10 @@ def drain(tenant: str) -> None:
         end = Drain(process, ids.TenantId(uuid.UUID(tenant))).run()
         metrics.DRAINS.labels(end).inc()
         log.debug("drain.ended", end=end)
+
+
+class _TriedEnough(Exception):
+    """PostgreSQL gave up on the same batch several times."""
 
 
 class Drain:
@@ -132,6 +142,7 @@ class Drain:
         return end
 
     def _process_entries(self, raw: list[tuple[str, bytes]]) -> None:
+        raw = _within(raw, BATCH_BYTES)
         position = raw[0][0]
         if self._suspect_until is not None and _order(position) > _order(self._suspect_until):
             self._suspect_until = None
@@ -148,8 +159,13 @@ class Drain:
         started = time.perf_counter()
         try:
             outcomes = self._persist(
-                lambda: self._process.store.apply(self._tenant, self._epoch, self._process.registry, entries)
+                lambda: self._process.store.apply(self._tenant, self._epoch, self._process.registry, entries),
+                attempts=FAILURES_OF_A_BATCH if len(entries) > 1 else None,
             )
+        except _TriedEnough:
+            # Perhaps it is the batch, and not the world: one by one, each has a transaction of its own.
+            self._suspect(entries[-1][0])
+            return
         except (batches.ChangeBroken, batches.ConstraintHit) as exc:
             # The frames, not the text: an error may quote what the change holds.
             cause = exc.__cause__ or exc
@@ -247,9 +263,9 @@ class Drain:
         if until is not None:
             self._tail.suspect(until)
 
-    def _persist(self, work: Callable[[], T]) -> T:
+    def _persist(self, work: Callable[[], T], *, attempts: int | None = None) -> T:
         """Do something with the store; while PostgreSQL is away try again, with backoff and jitter."""
-        for pause in _pauses():
+        for number, pause in enumerate(_pauses(), start=1):
             try:
                 return work()
             except errors.StoreUnavailable as exc:
@@ -257,6 +273,8 @@ class Drain:
                 log.warning("store.unavailable", error=str(exc), cause=type(exc.__cause__).__name__)
                 if self._process.stopping.is_set() or time.monotonic() > self._deadline:
                     raise
+                if number == attempts:
+                    raise _TriedEnough from exc
             self._process.stopping.wait(pause)
             self._renew()
         raise AssertionError("pauses never end")
@@ -268,6 +286,16 @@ class Drain:
         self._renewed = now
         if not self._tail.renew():
             raise errors.DrainSuperseded(f"tenant {self._tenant}: the wake is another's")
+
+
+def _within(raw: list[tuple[str, bytes]], budget: int) -> list[tuple[str, bytes]]:
+    """Cut a batch off before its changes hold more bytes than the budget; the first is always in it."""
+    total = 0
+    for number, (_, data) in enumerate(raw):
+        total += len(data)
+        if number and total > budget:
+            return raw[:number]
+    return raw
 
 
 def _pauses() -> Iterator[float]:

@@ -20,6 +20,10 @@ from usher_core.scim.schemas import COMMON_ATTRIBUTES, Attribute, ResourceType
 from usher_core.scim.values import fold as fold
 
 MAX_DEPTH: Final = 32
+# Of a value that resources are looked up by: an index holds it whole (PostgreSQL allows 2,704 bytes a row).
+MAX_INDEXED_BYTES: Final = 1024
+# Elements of a multi-valued attribute, members of a group apart: finding duplicates compares them.
+MAX_ELEMENTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def normalise(resource_type: ResourceType, body: Any, *, ignore_unknown: bool = 
             refuse_other_versions(value)
     _require(resource_type, document)
     document["schemas"] = schemas_of(resource_type, document)
+    refuse_oversized(resource_type, document)
     return document
 
 
@@ -246,6 +251,32 @@ def lookup_values(resource_type: ResourceType, document: Mapping[str, Any]) -> d
         "display_name": None if named is None or display_name is None else fold(display_name, named),
         "emails": list(addresses),
     }
+
+
+def refuse_oversized(resource_type: ResourceType, document: Mapping[str, Any]) -> None:
+    """Refuse what no index could hold, and lists that would take long to compare.
+
+    Raises:
+        InvalidValue: naming the attribute and the limit.
+    """
+    values = lookup_values(resource_type, document)
+    looked_up = [
+        *unique_values(resource_type, document),
+        ("externalId", values["external_id"]),
+        ("displayName", values["display_name"]),
+        *(("emails.value", address) for address in values["emails"]),
+    ]
+    for path, text in looked_up:
+        # Most are far shorter than the limit even at four bytes a character.
+        if text and len(text) * 4 > MAX_INDEXED_BYTES and len(text.encode()) > MAX_INDEXED_BYTES:
+            raise errors.InvalidValue(f"{path} is longer than {MAX_INDEXED_BYTES} bytes.")
+    for name, value in document.items():
+        if name in resource_type.stored_apart:
+            continue
+        lists = value.items() if isinstance(value, dict) else ((name, value),)
+        for attribute, elements in lists:
+            if isinstance(elements, list) and len(elements) > MAX_ELEMENTS:
+                raise errors.InvalidValue(f"{attribute} has more than {MAX_ELEMENTS} values.")
 
 
 def refuse_immutable(

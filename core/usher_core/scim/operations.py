@@ -16,6 +16,8 @@ from usher_core.scim.paths import Path
 from usher_core.scim.schemas import ResourceType
 
 Op = Literal["add", "remove", "replace"]
+# Each may compare its values with all that are there; known clients put many members into one operation.
+MAX_OPERATIONS: Final = 500
 _OPS: Final = ("add", "remove", "replace")
 _NOT_GIVEN: Final = object()
 
@@ -55,6 +57,8 @@ def parse(body: Any, resource_type: ResourceType) -> tuple[Operation, ...]:
     listed = fields.get("operations")
     if not isinstance(listed, list) or not listed:
         raise errors.InvalidSyntax("Operations must be a list of at least one operation.")
+    if len(listed) > MAX_OPERATIONS:
+        raise errors.InvalidValue(f"Operations may hold at most {MAX_OPERATIONS} operations.")
     return tuple(operation for item in listed for operation in _operations(item, resource_type))
 
 

@@ -79,6 +79,7 @@ def apply(
             _apply(result, path, operation)
     if document:
         _check(resource_type, document, result)
+        documents.refuse_oversized(resource_type, result)
     held = documents.schemas_of(resource_type, result)
     if held != documents.schemas_of(resource_type, document):
         result["schemas"] = held

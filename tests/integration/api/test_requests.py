@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -269,6 +270,18 @@ async def test_what_is_no_http_gets_a_scim_error_too(stack: stacks.Stack) -> Non
         assert answer.status == 400
         assert answer.getheader("content-type") == "application/scim+json"
         assert json.loads(answer.read())["schemas"] == [messages.ERROR_SCHEMA]
+
+
+async def test_a_head_without_an_end_is_refused(stack: stacks.Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.port), 5) as connection:
+        connection.sendall(b"GET /iam/scim/v2/Users HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        with contextlib.suppress(OSError):  # it may be closed while we still send
+            for _ in range(20):
+                connection.sendall(b"a" * 8192)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 431
+        assert json.loads(answer.read())["status"] == "431"
 
 
 async def test_discovery_tells_what_there_is(client: httpx.AsyncClient, acme: stacks.Access) -> None:

@@ -293,3 +293,37 @@ async def test_requests_of_many_tenants_learn_at_once_that_valkey_is_away() -> N
             5,
         )
     assert {type(result) for result in results} == {errors.QueueUnavailable}
+
+
+async def test_a_batch_that_postgresql_gives_up_on_again_and_again_is_applied_one_by_one(
+    process: processes.Process, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = process.store.apply
+
+    def only_alone(tenant: Any, epoch: Any, registry: Any, entries: Any) -> Any:
+        if len(entries) > 1:
+            raise errors.StoreUnavailable("canceling statement due to statement timeout")
+        return apply(tenant, epoch, registry, entries)
+
+    monkeypatch.setattr(process.store, "apply", only_alone)
+    monkeypatch.setattr(drains, "FIRST_PAUSE", 0.001)
+    await append(redis_url, *(create(f"{n}@x") for n in range(4)))
+    assert drains.Drain(process, TENANT).run() == "idle"
+    assert answers(process) == [201] * 4
+
+
+async def test_a_batch_holds_no_more_than_its_bytes(
+    process: processes.Process, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    apply = process.store.apply
+
+    def counting(tenant: Any, epoch: Any, registry: Any, entries: Any) -> Any:
+        sizes.append(len(entries))
+        return apply(tenant, epoch, registry, entries)
+
+    monkeypatch.setattr(process.store, "apply", counting)
+    monkeypatch.setattr(drains, "BATCH_BYTES", len(create("0@x").encode()) * 2)
+    await append(redis_url, *(create(f"{n}@x") for n in range(4)))
+    drains.Drain(process, TENANT).run()
+    assert sizes == [2, 2]

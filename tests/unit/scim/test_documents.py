@@ -566,3 +566,19 @@ offsets = st.integers(-1439, 1439).map(lambda m: datetime.timezone(datetime.time
 @given(st.datetimes(timezones=offsets))
 def test_dates_as_python_writes_them_are_read(moment):
     assert values.date_time(moment.isoformat()) == moment
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        pytest.param({"userName": "a" * 1100}, "userName", id="unique"),
+        pytest.param({"userName": "a", "externalId": "é" * 600}, "externalId", id="bytes, not characters"),
+        pytest.param({"userName": "a", "displayName": "x" * 8000}, "displayName", id="display name"),
+        pytest.param({"userName": "a", "emails": [{"value": "x" * 8000}]}, "emails.value", id="email"),
+        pytest.param({"userName": "a", "roles": [f"r{n}" for n in range(1001)]}, "roles", id="many values"),
+    ],
+)
+def test_what_no_index_could_hold_is_refused_by_name(body, named):
+    # PostgreSQL would refuse it at the change's turn, and the tenant's stream would stand still.
+    with pytest.raises(errors.InvalidValue, match=named):
+        documents.normalise(USER, body)
