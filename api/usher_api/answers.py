@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from usher_api import requests
 from usher_core import errors
-from usher_core.scim import messages
+from usher_core.scim import messages, references
 
 SCIM = "application/scim+json"
 JSON = "application/json"
@@ -50,15 +50,16 @@ def error_body(status: int, scim_type: str | None, detail: str) -> bytes:
 
 def as_scim_error(exc: Exception, scope: Scope) -> errors.ScimError | None:
     """Say an error of the application in the protocol's terms; `None` for a fault of ours."""
+    shown = references.shown(scope["path"])
     match exc:
         case errors.ScimError():
             return exc
         case errors.StoreUnavailable():
             return errors.Unavailable("The store can't answer now. Try again.", retry_after=2)
         case HTTPException(status_code=405):
-            return errors.MethodNotAllowed(f"{scope['method']} is not allowed on {scope['path']}.")
+            return errors.MethodNotAllowed(f"{scope['method']} is not allowed on {shown}.")
         case HTTPException():
-            return errors.NotFound(f"There is nothing at {scope['path']}; SCIM 2.0 is at {BASE_PATH}.")
+            return errors.NotFound(f"There is nothing at {shown}; SCIM 2.0 is at {BASE_PATH}.")
         case ClientDisconnect():
             return errors.InvalidSyntax("The client went away before its request was whole.")
         case _:

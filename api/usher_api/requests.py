@@ -92,23 +92,6 @@ def none_match(request: Request, version: int) -> bool:
     return header.strip() == "*" or str(version) in ENTITY_TAG.findall(header)
 
 
-def page(request: Request, config: settings.Settings) -> tuple[int, int]:
-    """Read startIndex and count (RFC 7644 §3.4.2.4); returns the first index, from 1, and how many."""
-    start = _integer(request, "startIndex", 1)
-    count = _integer(request, "count", config.default_page_size)
-    return max(start, 1), min(max(count, 0), config.max_page_size)
-
-
-def _integer(request: Request, name: str, default: int) -> int:
-    text = query(request).get(name)
-    if text is None or text == "":
-        return default
-    try:
-        return max(min(int(text), 2**53), -(2**53))
-    except ValueError:
-        raise errors.InvalidValue(f"{name}: {text[:40]!r} is no integer.") from None
-
-
 def base_url(
     request: Request, principal: authentications.Principal, config: settings.Settings, path: str
 ) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, cast
 
 import fastapi
@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import request_response
 
-from usher_api import answers, representations, requests, writes
+from usher_api import answers, policies, reads, representations, requests, writes
 from usher_core import errors, ids, settings
 from usher_core.changes import records, snapshots
-from usher_core.scim import discoveries, documents, filters, messages, patches, projections, schemas
-from usher_core.store import databases, predicates, resources
-from usher_core.tenants import authentications
+from usher_core.scim import discoveries, patches, projections, schemas, searches
+from usher_core.store import cursors, databases, resources
+from usher_core.tenants import authentications, configs
 
 BASE_PATH = answers.BASE_PATH
 DISCOVERY = frozenset({"ServiceProviderConfig", "ResourceTypes", "Schemas"})
@@ -48,6 +48,7 @@ class Services:
     authenticator: authentications.Authenticator
     writes: writes.Writes
     registry: schemas.Registry
+    cursor_keys: cursors.Keys = dataclasses.field(default_factory=cursors.Keys)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Call:
         return self.principal.tenant
 
     @property
+    def config(self) -> configs.TenantConfig:
+        """What the tenant lets its identity provider do."""
+        return self.principal.config
+
+    @property
     def resource_type(self) -> schemas.ResourceType:
         """What is served at the endpoint in the path; 404 when there is nothing."""
         endpoint = self.request.path_params["endpoint"]
@@ -76,6 +82,19 @@ class Call:
     def resource_id(self) -> ids.ResourceId:
         """The id in the path; 404 when it can't be one of ours."""
         return requests.resource_id(self.request.path_params["resource_id"], self.resource_type.name)
+
+    @property
+    def reads(self) -> reads.Reads:
+        """What answers the searches of this tenant."""
+        services = self.services
+        return reads.Reads(
+            services.settings,
+            services.database,
+            services.registry,
+            services.cursor_keys,
+            self.tenant,
+            self.base_url,
+        )
 
     async def body(self) -> Any:
         """Read the body as JSON."""
@@ -124,9 +143,12 @@ async def enter(request: Request) -> Call:
 @router.get(BASE_PATH + "/ServiceProviderConfig")
 async def service_provider_config(request: Request) -> Response:
     """Tell what this service can do."""
-    call = await enter(request)
+    call = await _enter_to_discover(request)
     config = discoveries.service_provider_config(
-        call.base_url, max_results=call.services.settings.max_page_size
+        call.base_url,
+        max_results=call.services.settings.max_page_size,
+        default_page_size=call.services.settings.default_page_size,
+        cursor_lifetime=int(cursors.LIFETIME.total_seconds()),
     )
     return answers.answer(request, 200, config)
 
@@ -134,14 +156,14 @@ async def service_provider_config(request: Request) -> Response:
 @router.get(BASE_PATH + "/ResourceTypes")
 async def resource_types(request: Request) -> Response:
     """List the kinds of resources."""
-    call = await enter(request)
+    call = await _enter_to_discover(request)
     return answers.answer(request, 200, discoveries.resource_types(call.services.registry, call.base_url))
 
 
 @router.get(BASE_PATH + "/ResourceTypes/{name}")
 async def resource_type(request: Request) -> Response:
     """Show one kind of resource."""
-    call = await enter(request)
+    call = await _enter_to_discover(request)
     described = call.services.registry.by_name(request.path_params["name"])
     return answers.answer(request, 200, discoveries.resource_type(described, call.base_url))
 
@@ -149,50 +171,68 @@ async def resource_type(request: Request) -> Response:
 @router.get(BASE_PATH + "/Schemas")
 async def all_schemas(request: Request) -> Response:
     """List the schemas."""
-    call = await enter(request)
+    call = await _enter_to_discover(request)
     return answers.answer(request, 200, discoveries.schemas(call.services.registry, call.base_url))
 
 
 @router.get(BASE_PATH + "/Schemas/{urn}")
 async def one_schema(request: Request) -> Response:
     """Show one schema."""
-    call = await enter(request)
+    call = await _enter_to_discover(request)
     described = call.services.registry.by_schema(request.path_params["urn"])
     return answers.answer(request, 200, discoveries.schema(described, call.base_url))
 
 
+async def _enter_to_discover(request: Request) -> Call:
+    call = await enter(request)
+    if "filter" in requests.query(request):
+        raise errors.Forbidden("Discovery can't be filtered.")  # RFC 7644 §4
+    return call
+
+
 # Reading (RFC 7644 §3.4)
+
+
+@router.api_route(BASE_PATH + "/Me", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def me(request: Request) -> Response:
+    """Say that there is nobody here to be (RFC 7644 §3.11)."""
+    await enter(request)
+    raise errors.NotImplementedYet("/Me: a token of this service names an identity provider, never a user.")
+
+
+@router.get(BASE_PATH)
+async def query_all(request: Request) -> Response:
+    """List the resources of every type that a filter matches."""
+    call = await enter(request)
+    kinds = call.services.registry.resource_types
+    return await _list(call, kinds, searches.from_parameters(requests.query(request)))
+
+
+@router.post(BASE_PATH + "/.search")
+async def search_all(request: Request) -> Response:
+    """List resources of every type, asked for in the body (RFC 7644 §3.4.3)."""
+    call = await enter(request)
+    kinds = call.services.registry.resource_types
+    return await _list(call, kinds, searches.from_message(await call.body()))
 
 
 @router.get(BASE_PATH + "/{endpoint}")
 async def query(request: Request) -> Response:
     """List the resources that a filter matches."""
     call = await enter(request)
+    return await _list(call, (call.resource_type,), searches.from_parameters(requests.query(request)))
+
+
+@router.post(BASE_PATH + "/{endpoint}/.search")
+async def search(request: Request) -> Response:
+    """List resources, asked for in the body (RFC 7644 §3.4.3)."""
+    call = await enter(request)
     kind = call.resource_type
-    presenter = call.presenter(kind)
-    start, count = requests.page(request, call.services.settings)
-    condition = _condition(call, kind)
-    for unsupported in ("sortBy", "cursor"):
-        if unsupported in requests.query(request):
-            raise errors.InvalidValue(f"{unsupported}: not supported by this version.")
-    page = await resources.page(
-        call.services.database,
-        call.tenant,
-        kind,
-        condition,
-        presenter.relations,
-        offset=start - 1,
-        limit=count,
-    )
-    shown = [presenter.represent(resource) for resource in page.resources]
-    return answers.answer(request, 200, messages.list_response(shown, page.total, start))
+    return await _list(call, (kind,), searches.from_message(await call.body()))
 
 
-def _condition(call: Call, kind: schemas.ResourceType) -> predicates.Predicate | None:
-    text = requests.query(call.request).get("filter")
-    if text is None:
-        return None
-    return predicates.compile_filter(call.tenant, kind, filters.parse(text, kind))
+async def _list(call: Call, kinds: Sequence[schemas.ResourceType], search: searches.Search) -> Response:
+    return answers.answer(call.request, 200, await call.reads.search(kinds, search))
 
 
 @router.get(BASE_PATH + "/{endpoint}/{resource_id}")
@@ -225,8 +265,9 @@ async def create(request: Request) -> Response:
     """Create a resource."""
     call = await _enter_to_write(request)
     kind = call.resource_type
+    policies.admit_create(call.config, kind)
     presenter = call.presenter(kind)
-    body = documents.normalise(kind, await call.body())
+    body = policies.read_document(call.config, kind, await call.body(), is_new=True)
     target = ids.ResourceId(ids.new_uuid())
     outcome = await call.submit("create", kind, target, body)
     return await _show(call, presenter, target, outcome, 201)
@@ -237,9 +278,10 @@ async def replace(request: Request) -> Response:
     """Replace a resource."""
     call = await _enter_to_write(request)
     kind = call.resource_type
+    policies.admit_change(call.config, kind)
     presenter = call.presenter(kind)
     target = call.resource_id
-    body = documents.normalise(kind, await call.body())
+    body = policies.read_document(call.config, kind, await call.body(), is_new=False)
     outcome = await call.submit("replace", kind, target, body)
     return await _show(call, presenter, target, outcome, 200)
 
@@ -251,10 +293,12 @@ async def patch(request: Request) -> Response:
     kind = call.resource_type
     presenter = call.presenter(kind)
     target = call.resource_id
-    operations = patches.parse(await call.body(), kind)
+    operations = policies.read_patch(call.config, kind, await call.body())
+    policies.admit_change(call.config, kind, operations)
     outcome = await call.submit("patch", kind, target, patches.dump(operations))
     query = requests.query(request)
-    if kind.stored_apart and not ("attributes" in query or "excludedAttributes" in query):
+    is_brief = kind.stored_apart and call.config.group_patch_status == 204
+    if is_brief and not ("attributes" in query or "excludedAttributes" in query):
         # Entra expects 204 for a group (RFC 7644 §3.5.2 allows it); the whole group may be large.
         return answers.answer(request, 204, headers={"ETag": representations.etag(outcome.version or 0)})
     return await _show(call, presenter, target, outcome, 200)
@@ -265,6 +309,7 @@ async def delete(request: Request) -> Response:
     """Delete a resource."""
     call = await _enter_to_write(request)
     kind = call.resource_type
+    policies.admit_delete(call.config, kind)
     await call.submit("delete", kind, call.resource_id, None)
     return answers.answer(request, 204)
 
@@ -285,6 +330,7 @@ async def _show(
     """Answer with the resource as the change left it, and its relations as they are now."""
     kind = presenter.resource_type
     is_new = status == 201
+    resource_id = outcome.resource_id or resource_id  # a create may have revived a user that was here
     if outcome.document is None or outcome.created_at is None or outcome.modified_at is None:
         raise errors.NotFound(f"The {kind.name} was changed, and has been deleted since.")
     stored = snapshots.Stored(

@@ -7,6 +7,7 @@ committed; what is not known in time is 503 and stays queued.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from typing import Any
@@ -46,9 +47,11 @@ class Writes:
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
+        self._replies.stop()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=replies.BLOCK + 1)
         await self._client.aclose()
         await self._replies_client.aclose()
         self._jobs_client.close()
@@ -125,7 +128,10 @@ class Writes:
         try:
             await asyncio.to_thread(jobs.enqueue, self._jobs, tenant)
         except errors.QueueUnavailable as exc:
-            log.warning("wake.failed", tenant=str(tenant), error=str(exc))  # the sweep will see it
+            # The sweep wakes the tenant, at its next round if the wake is nobody's.
+            log.warning("wake.failed", tenant=str(tenant), error=str(exc))
+            with contextlib.suppress(errors.QueueUnavailable):
+                await self._appender.let_go(tenant)
 
     async def _look_up(self, tenant: ids.TenantId, change: records.Change) -> records.Outcome:
         """Ask the change log, for the reply itself may have been lost with Valkey."""
@@ -154,6 +160,7 @@ def _is_cancelling() -> bool:
 
 
 _BY_STATUS: dict[int, type[errors.ScimError]] = {
+    403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.UniquenessViolated,
     412: errors.PreconditionFailed,

@@ -2,6 +2,9 @@
 
 UsherError
 ├── ScimError                      an answer of the protocol: status, scimType, detail (RFC 7644 §3.12)
+│   ├── ExpiredCursor              400 expiredCursor (RFC 9865)
+│   ├── InvalidCount               400 invalidCount (RFC 9865)
+│   ├── InvalidCursor              400 invalidCursor (RFC 9865)
 │   ├── InvalidFilter              400 invalidFilter
 │   ├── InvalidPath                400 invalidPath
 │   ├── InvalidSyntax              400 invalidSyntax
@@ -49,6 +52,24 @@ class ScimError(UsherError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class ExpiredCursor(ScimError):
+    """The cursor was good once; its time is over."""
+
+    scim_type = "expiredCursor"
+
+
+class InvalidCount(ScimError):
+    """The size of the page is no number that a page can have."""
+
+    scim_type = "invalidCount"
+
+
+class InvalidCursor(ScimError):
+    """The cursor was not made by this service, or not for this tenant and query."""
+
+    scim_type = "invalidCursor"
 
 
 class InvalidFilter(ScimError):

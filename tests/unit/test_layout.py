@@ -41,7 +41,7 @@ def test_operator_is_still_the_standard_library_s() -> None:
 
 def test_every_subcommand_is_a_command_with_a_help_text() -> None:
     found = {entry.name: entry.load() for entry in entry_points(group="usher.commands")}
-    assert {"api", "dev", "migrate", "operator", "worker"} <= found.keys()
+    assert {"api", "dev", "migrate", "operator", "users", "worker"} <= found.keys()
     for command in found.values():
         assert isinstance(command, click.Command)
         assert command.help

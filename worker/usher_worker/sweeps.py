@@ -2,7 +2,7 @@
 
 A thread of each worker process; a try-lock in PostgreSQL lets one of them through. It wakes streams whose
 drain died or whose wake was lost, frees what a stopped worker holds, keeps the change log's partitions,
-and measures what waits.
+purges deleted users that no longer can be restored, and measures what waits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from usher_worker import metrics
 log = structlog.get_logger(__name__)
 
 PARTITIONS_EVERY = 3600.0
+PURGE_EVERY = 30.0
 
 
 class Sweep(threading.Thread):
@@ -33,38 +34,59 @@ class Sweep(threading.Thread):
         self._store = store_sweeps.Sweeps(config.database_url)
         self._backlogs = backlogs.Backlogs(connections.connect(config.redis_url))
         self._partitions_kept = -PARTITIONS_EVERY
+        self._purged = -PURGE_EVERY
         self.ticked = time.monotonic()
 
     def run(self) -> None:
-        """Sweep until the process stops; what is away is tried again at the next round."""
+        """Sweep until the process stops; whatever goes wrong is tried again at the next round."""
         while not self._stopping.wait(self._settings.sweep_interval):
             try:
-                with self._store.turn() as ours:
-                    if ours:
-                        self.round()
+                ours = self.keep_store()
+                self.look_after_streams(wake=ours)
                 metrics.SWEEPS.labels("swept" if ours else "another's turn").inc()
             except (errors.StoreUnavailable, errors.QueueUnavailable) as exc:
                 metrics.SWEEPS.labels("unavailable").inc()
                 log.warning("sweep.unavailable", error=str(exc))
+            except Exception:
+                # A thread that ended here would be missed only when a drain dies.
+                metrics.SWEEPS.labels("failed").inc()
+                log.exception("sweep.failed")
             self.ticked = time.monotonic()
         self._store.close()
 
-    def round(self) -> None:
-        """Do one round, as the one sweeper."""
+    def keep_store(self) -> bool:
+        """Do what PostgreSQL needs, in one short transaction; tells whether it was our turn."""
         now = time.monotonic()
-        if now - self._partitions_kept >= PARTITIONS_EVERY:
-            made, dropped = self._store.keep_change_log(
-                records.now(), months=self._settings.change_log_months
-            )
+        made = dropped = purged = freed = 0
+        keep_partitions = now - self._partitions_kept >= PARTITIONS_EVERY
+        purge = now - self._purged >= PURGE_EVERY
+        with self._store.turn() as ours:
+            if not ours:
+                return False
+            freed = self._store.free_stopped()
+            if keep_partitions:
+                made, dropped = self._store.keep_change_log(
+                    records.now(), months=self._settings.change_log_months
+                )
+            if purge:
+                purged = self._store.purge_deleted()
+        # Only now is it committed.
+        if keep_partitions:
             self._partitions_kept = now
-            if made or dropped:
-                log.info("sweep.partitions", made=made, dropped=dropped)
-        if freed := self._store.free_stopped():
-            metrics.FREED.inc(freed)
-            log.warning("sweep.freed", transactions=freed)
+        if purge and purged < store_sweeps.PURGE_AT_ONCE:
+            self._purged = now  # what is left over waits for the next round, not for the next time
+        metrics.FREED.inc(freed)
+        if made or dropped or purged or freed:
+            log.info(
+                "sweep.kept", partitions_made=made, partitions_dropped=dropped, purged=purged, freed=freed
+            )
+        return True
+
+    def look_after_streams(self, *, wake: bool) -> None:
+        """Measure what waits; when it is our turn also wake whom nobody wakes."""
         waiting = self._backlogs.read()
         for backlog in waiting:
-            if not backlog.awake and self._backlogs.wake(backlog):
+            if wake and not backlog.awake and self._backlogs.wake(backlog):
                 metrics.WOKEN.inc()
                 log.warning("sweep.woke", tenant=str(backlog.tenant), pending=backlog.pending)
         metrics.PENDING.set(sum(backlog.pending for backlog in waiting))

@@ -15,7 +15,7 @@ import orjson
 
 from usher_core import ids
 
-Operation = Literal["create", "replace", "patch", "delete"]
+Operation = Literal["create", "replace", "patch", "delete", "restore"]
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -30,8 +30,9 @@ def now() -> datetime.datetime:
 class Change:
     """One accepted write.
 
-    `body` is the normalised document of a create or replace, the list of operations of a patch, and
-    `None` for a delete. `if_match` lists the versions that the client would accept, `None` for any.
+    `body` is the normalised document of a create or replace, the list of operations of a patch, `None` for
+    a delete, and for a restore the document as it was when it was asked for. `if_match` lists the versions
+    that the client would accept, `None` for any.
     `accepted_at` is set once, by the api: together with `change_id` it is the change's key for good.
     """
 
@@ -95,7 +96,8 @@ class Outcome:
     """What became of a change: an HTTP status, and the resource or the error behind it.
 
     `document` is the resource as this change left it, without what is stored apart (a group's members);
-    it is `None` for errors and deletions.
+    it is `None` for errors and deletions. `resource_id` is set where it may be another than the change's: a
+    create that revived an inactive user is about that user.
     """
 
     change_id: ids.ChangeId
@@ -106,6 +108,7 @@ class Outcome:
     created_at: datetime.datetime | None = None
     modified_at: datetime.datetime | None = None
     document: dict[str, Any] | None = None
+    resource_id: ids.ResourceId | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -113,24 +116,26 @@ class Outcome:
         return self.status < 400
 
     def encode(self) -> bytes:
-        """Write the outcome as a JSON array."""
-        return orjson.dumps(
-            [
-                str(self.change_id),
-                self.status,
-                self.scim_type,
-                self.detail,
-                self.version,
-                _micros(self.created_at),
-                _micros(self.modified_at),
-                self.document,
-            ]
-        )
+        """Write the outcome as a JSON array; the resource's id is its last item, if there is one."""
+        items = [
+            str(self.change_id),
+            self.status,
+            self.scim_type,
+            self.detail,
+            self.version,
+            _micros(self.created_at),
+            _micros(self.modified_at),
+            self.document,
+        ]
+        if self.resource_id is not None:
+            items.append(str(self.resource_id))
+        return orjson.dumps(items)
 
     @classmethod
     def decode(cls, data: bytes) -> Outcome:
         """Read what `encode` wrote."""
-        change_id, status, scim_type, detail, version, created, modified, document = orjson.loads(data)
+        items = orjson.loads(data)
+        change_id, status, scim_type, detail, version, created, modified, document, *named = items
         return cls(
             ids.ChangeId(uuid.UUID(change_id)),
             status,
@@ -140,6 +145,7 @@ class Outcome:
             _moment(created),
             _moment(modified),
             document,
+            ids.ResourceId(uuid.UUID(named[0])) if named else None,
         )
 
 

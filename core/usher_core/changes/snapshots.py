@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from usher_core import errors, ids
-from usher_core.changes import records
+from usher_core.changes import policies, records
 from usher_core.scim import documents, patches, schemas
 from usher_core.scim import members as scim_members
 
@@ -45,7 +45,8 @@ class Needs:
 
     `resources`: read by id. `owners`: who holds these values. `pairs`: which of these (group, member)
     exist. `targets`: which of these ids exist, and of what type. `counted`: how many members these groups
-    have. `left`: in which groups these members are (they may be about to be deleted).
+    have. `left`: in which groups these members are (they may be about to be deleted). `namesakes`: of these
+    values who holds them, as they are, for a create may revive them. `deleted`: what is left of these.
     """
 
     resources: set[ids.ResourceId] = dataclasses.field(default_factory=set)
@@ -54,6 +55,10 @@ class Needs:
     targets: set[ids.ResourceId] = dataclasses.field(default_factory=set)
     counted: set[ids.ResourceId] = dataclasses.field(default_factory=set)
     left: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    namesakes: set[UniqueKey] = dataclasses.field(default_factory=set)
+    deleted: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    takers: dict[UniqueKey, set[ids.ResourceId]] = dataclasses.field(default_factory=dict)
+    """No question: which resources would take a value within the batch, if their changes succeed."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,6 +73,8 @@ class Snapshot:
     targets: dict[ids.ResourceId, str] = dataclasses.field(default_factory=dict)
     counted: dict[ids.ResourceId, int] = dataclasses.field(default_factory=dict)
     left: dict[ids.ResourceId, set[ids.ResourceId]] = dataclasses.field(default_factory=dict)
+    deleted: dict[ids.ResourceId, Stored] = dataclasses.field(default_factory=dict)
+    policy: policies.Policy = dataclasses.field(default_factory=policies.Policy)
 
 
 def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -> list[UniqueKey]:
@@ -76,6 +83,15 @@ def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -
         UniqueKey(resource_type.name, path, folded)
         for path, folded in documents.unique_values(resource_type, document)
     ]
+
+
+def name_key(
+    resource_type: schemas.ResourceType, document: dict[str, Any], keys: Iterable[UniqueKey]
+) -> UniqueKey | None:
+    """Pick the name by which a create may find an inactive user again; `None` when it names no such user."""
+    if resource_type.name != policies.USERS or not document.get("externalId"):
+        return None
+    return next((key for key in keys if key.path == "userName"), None)
 
 
 def ask(asked: Needs, registry: schemas.Registry, change: records.Change) -> None:
@@ -89,13 +105,34 @@ def ask(asked: Needs, registry: schemas.Registry, change: records.Change) -> Non
             asked.left.add(change.resource_id)
         case "patch":
             _ask_for_patch(asked, resource_type, change)
-        case "create" | "replace":
+        case "restore":
+            asked.deleted.add(change.resource_id)
             asked.owners.update(unique_keys(resource_type, change.body))
+        case "create" | "replace":
+            _ask_for_values(asked, resource_type, change)
             _, members = documents.split_members(resource_type, change.body)
             if members is not None:
                 _ask_for_members(asked, change.resource_id, (member.value for member in members))
                 if change.operation == "replace":
                     asked.counted.add(change.resource_id)
+
+
+def _ask_for_values(asked: Needs, resource_type: schemas.ResourceType, change: records.Change) -> None:
+    wanted = unique_keys(resource_type, change.body)
+    asked.owners.update(wanted)
+    if change.operation == "replace":
+        _note_taker(asked, change.resource_id, wanted)
+        return
+    key = name_key(resource_type, change.body, wanted)
+    if key is not None:
+        asked.namesakes.add(key)
+        # Whoever has taken the name by then, earlier in this batch, may be the one that is revived.
+        asked.left.update(asked.takers.get(key, ()))
+
+
+def _note_taker(asked: Needs, resource_id: ids.ResourceId, wanted: Iterable[UniqueKey]) -> None:
+    for key in wanted:
+        asked.takers.setdefault(key, set()).add(resource_id)
 
 
 def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: records.Change) -> None:
@@ -106,7 +143,9 @@ def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: re
             patched = patches.apply(resource_type, {}, (operation,))
         except errors.ScimError:
             continue
-        asked.owners.update(unique_keys(resource_type, patched.document))
+        wanted = unique_keys(resource_type, patched.document)
+        asked.owners.update(wanted)
+        _note_taker(asked, change.resource_id, wanted)
         for member_operation in patched.member_operations:
             match member_operation:
                 case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):

@@ -1,8 +1,9 @@
 """The unit of work: applies the changes of one batch, in order, to a snapshot of the store.
 
 The worker makes one a batch. While the tenant's lock is held no one else writes, so every 404, 409 and
-412 is decided here, in memory. A change either has its whole effect or none; what one change did, the
-next one sees. `writes` then tells the difference between the snapshot and the end.
+412, and each 403 that depends on what a user is by then, is decided here, in memory. A change either has
+its whole effect or none; what one change did, the next one sees. `writes` then tells the difference between
+the snapshot and the end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from usher_core import errors, ids
-from usher_core.changes import memberships, records, snapshots
+from usher_core.changes import memberships, policies, records, snapshots
 from usher_core.scim import documents, patches, schemas
 from usher_core.scim import members as scim_members
 
@@ -29,7 +30,8 @@ class Logged:
 class Writes:
     """What must be written so that the store shows the batch's effect.
 
-    `removed` values go before `added` ones: a value that one resource gives up another may take.
+    `removed` values go before `added` ones: a value that one resource gives up another may take. `restored`
+    are no longer kept as deleted, `retained` are from now on; restored ones go first.
     """
 
     inserted: list[snapshots.Stored] = dataclasses.field(default_factory=list)
@@ -37,6 +39,8 @@ class Writes:
     deleted: list[snapshots.Stored] = dataclasses.field(default_factory=list)
     before: dict[ids.ResourceId, snapshots.Stored] = dataclasses.field(default_factory=dict)
     memberships: dict[ids.ResourceId, memberships.Membership] = dataclasses.field(default_factory=dict)
+    restored: list[snapshots.Stored] = dataclasses.field(default_factory=list)
+    retained: list[snapshots.Stored] = dataclasses.field(default_factory=list)
     logged: list[Logged] = dataclasses.field(default_factory=list)
 
 
@@ -46,11 +50,13 @@ class Unit:
     def __init__(self, registry: schemas.Registry, snapshot: snapshots.Snapshot) -> None:
         self._registry = registry
         self._snapshot = snapshot
+        self._policy = snapshot.policy
         self._now = snapshot.now
         self._resources: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.resources)
         self._owners = dict(snapshot.owners)
         self._memberships: dict[ids.ResourceId, memberships.Membership] = {}
         self._left = {member: set(groups) for member, groups in snapshot.left.items()}
+        self._deleted: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.deleted)
         self._logged: list[Logged] = []
 
     def apply(self, change: records.Change) -> records.Outcome:
@@ -91,6 +97,11 @@ class Unit:
             if (membership.overrides or membership.replaced)
             and not (group in gone and group not in result.before)
         }
+        for resource_id, left in self._deleted.items():
+            kept = self._snapshot.deleted.get(resource_id)
+            if left is not kept:
+                result.restored += [] if kept is None else [kept]
+                result.retained += [] if left is None else [left]
         return result
 
     # What each operation does. Every check stands before the first effect.
@@ -105,23 +116,58 @@ class Unit:
             case "patch":
                 return self._patch(resource_type, change)
             case "delete":
-                return self._delete(change)
+                return self._delete(resource_type, change)
+            case "restore":
+                return self._restore(resource_type, change)
 
     def _create(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         document, members = documents.split_members(resource_type, change.body)
-        self._require_free(resource_type, document, None)
+        try:
+            self._require_free(resource_type, document, None)
+        except errors.UniquenessViolated:
+            namesake = self._find_inactive(resource_type, document)
+            if namesake is None:
+                raise
+            return self._revive(resource_type, change, namesake, document)
         resolved = self._resolve(members or ())
         stored = snapshots.Stored(resource_type.name, change.resource_id, 1, document, self._now, self._now)
         self._hold(resource_type, stored, None)
+        self._left.setdefault(stored.id, set())
         if resolved:
             self._membership(change.resource_id).add(resolved.values())
             self._note_joined(change.resource_id, resolved)
         return _outcome(change, 201, stored)
 
+    def _find_inactive(
+        self, resource_type: schemas.ResourceType, document: dict[str, Any]
+    ) -> snapshots.Stored | None:
+        """Find the inactive user with the userName and the externalId of a document, if it may be revived."""
+        keys = snapshots.unique_keys(resource_type, document)
+        key = snapshots.name_key(resource_type, document, keys) if self._policy.revive_inactive else None
+        holder = None if key is None else self._owners[key]
+        found = None if holder is None else self._resources[holder]
+        if found is None or found.document.get("active") is not False:
+            return None
+        return found if found.document.get("externalId") == document["externalId"] else None
+
+    def _revive(
+        self,
+        resource_type: schemas.ResourceType,
+        change: records.Change,
+        current: snapshots.Stored,
+        document: dict[str, Any],
+    ) -> records.Outcome:
+        # Okta creates again whom it deactivated: the same user, and none of what it could do before.
+        self._require_free(resource_type, document, current)
+        self._leave_groups(current.id)
+        stored = self._revise(resource_type, current, document, touched=True)
+        return dataclasses.replace(_outcome(change, 201, stored), resource_id=stored.id)
+
     def _replace(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         current = self._current(resource_type, change)
         document, members = documents.split_members(resource_type, change.body)
         documents.refuse_immutable(resource_type, current.document, document)
+        self._policy.admit_change(resource_type.name, current.document, document)
         self._require_free(resource_type, document, current)
         resolved = None if members is None else self._resolve(members)
         changed = False
@@ -134,6 +180,7 @@ class Unit:
         current = self._current(resource_type, change)
         operations = patches.load(change.body, resource_type)
         patched = patches.apply(resource_type, current.document, operations)
+        self._policy.admit_change(resource_type.name, current.document, patched.document)
         self._require_free(resource_type, patched.document, current)
         steps = [self._prepare(operation) for operation in patched.member_operations]
         changed = False
@@ -142,19 +189,35 @@ class Unit:
         stored = self._revise(resource_type, current, patched.document, touched=changed)
         return _outcome(change, 200, stored)
 
-    def _delete(self, change: records.Change) -> records.Outcome:
-        resource_type = self._registry.by_name(change.resource_type)
+    def _delete(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         current = self._current(resource_type, change)
-        for group in list(self._left[current.id]):
-            if self._membership(group).remove([current.id]):
-                self._bump(group)
+        self._leave_groups(current.id)
         if resource_type.stored_apart:
             self._membership(current.id).replaced = True
             self._membership(current.id).overrides = {}
         for key in snapshots.unique_keys(resource_type, current.document):
             self._owners[key] = None
         self._resources[current.id] = None
+        if self._policy.keep_deleted and resource_type.name == policies.USERS:
+            self._deleted[current.id] = current
         return records.Outcome(change.change_id, 204)
+
+    def _restore(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
+        left = self._deleted.get(change.resource_id)
+        if left is None or left.type != resource_type.name:
+            raise errors.NotFound(
+                f"There is no deleted {resource_type.name} with the id {change.resource_id}."
+            )
+        if left.document != change.body:
+            raise errors.PreconditionFailed(
+                f"The {resource_type.name} was restored and deleted again meanwhile. Look, then try again."
+            )
+        self._require_free(resource_type, left.document, None)
+        stored = dataclasses.replace(left, version=left.version + 1, modified_at=self._now)
+        self._hold(resource_type, stored, None)
+        self._left.setdefault(stored.id, set())
+        self._deleted[stored.id] = None
+        return _outcome(change, 200, stored)
 
     # Resources and their unique values.
 
@@ -280,6 +343,11 @@ class Unit:
             case _:
                 raise AssertionError(operation)
 
+    def _leave_groups(self, member: ids.ResourceId) -> None:
+        for group in list(self._left[member]):
+            if self._membership(group).remove([member]):
+                self._bump(group)
+
     def _note_joined(self, group: ids.ResourceId, joined: Iterable[ids.ResourceId]) -> None:
         # A later deletion in this batch must find the groups that were joined in it.
         for member in joined:
@@ -287,7 +355,7 @@ class Unit:
                 self._left[member].add(group)
 
     def _as_it_stands(self, before: records.Outcome, change: records.Change) -> records.Outcome:
-        stored = self._resources.get(change.resource_id)
+        stored = self._resources.get(before.resource_id or change.resource_id)
         if not before.succeeded or stored is None:
             return before
         return dataclasses.replace(

@@ -28,6 +28,11 @@ class Replies:
         self.key = keys.replies(uuid.uuid4().hex)
         self._client = client
         self._waiting: dict[ids.ChangeId, asyncio.Future[records.Outcome]] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let `run` end; a cancellation alone may be lost in the client when a reply comes with it."""
+        self._stopped = True
 
     @contextlib.contextmanager
     def expect(self, change_id: ids.ChangeId) -> Iterator[asyncio.Future[records.Outcome]]:
@@ -42,7 +47,7 @@ class Replies:
     async def run(self) -> None:
         """Hand each outcome to whoever waits for it, until cancelled; survive every loss of Valkey."""
         pause = 0.05
-        while True:
+        while not self._stopped:
             try:
                 answer = await self._client.blmpop(BLOCK, 1, self.key, direction="LEFT", count=MOST_AT_ONCE)
                 pause = 0.05

@@ -33,6 +33,9 @@ redis.call('SADD', KEYS[3], ARGV[1])
 return redis.call('SET', KEYS[2], 'queued', 'NX', 'PX', ARGV[2]) and 1 or 0
 """
 
+# A wake is taken back only while no drain has made it its own.
+RELEASE = "if redis.call('GET', KEYS[1]) == 'queued' then redis.call('DEL', KEYS[1]) end"
+
 # A drain gives up only while its stream is empty and nobody has taken over.
 GIVE_UP = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 1 end
@@ -71,6 +74,7 @@ class Appender:
     def __init__(self, client: redis.asyncio.Redis, *, oldest: float) -> None:
         """`oldest`: the age in seconds of the oldest pending change beyond which none is added."""
         self._script = client.register_script(APPEND)
+        self._release = client.register_script(RELEASE)
         self._oldest = int(oldest * 1000)
         self._waiting: dict[ids.TenantId, list[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
@@ -87,6 +91,15 @@ class Appender:
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), name="append")
         return await appended
+
+    async def let_go(self, tenant: ids.TenantId) -> None:
+        """Take a wake back whose job could not be enqueued.
+
+        Raises:
+            QueueUnavailable: then it runs out by itself.
+        """
+        with connections.wrapped():
+            await self._release(keys=[keys.wake(tenant)])
 
     async def _send(self) -> None:
         try:

@@ -23,9 +23,13 @@ def service_provider_config(
     *,
     max_results: int = 200,
     default_page_size: int = 100,
+    cursor_lifetime: int = 3600,
     documentation_uri: str | None = None,
 ) -> dict[str, Any]:
-    """Describe the service (RFC 7643 §5); `base_url` is that of the tenant, without a slash at its end."""
+    """Describe the service (RFC 7643 §5); `base_url` is that of the tenant, without a slash at its end.
+
+    `cursor_lifetime` in seconds.
+    """
     config: dict[str, Any] = {"schemas": [SERVICE_PROVIDER_CONFIG]}
     if documentation_uri is not None:
         config["documentationUri"] = documentation_uri
@@ -34,14 +38,15 @@ def service_provider_config(
         "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
         "filter": {"supported": True, "maxResults": max_results},
         "changePassword": {"supported": False},
-        "sort": {"supported": False},
+        "sort": {"supported": True},
         "etag": {"supported": True},
         "pagination": {  # RFC 9865 §4
-            "cursor": False,
+            "cursor": True,
             "index": True,
             "defaultPaginationMethod": "index",
             "defaultPageSize": min(default_page_size, max_results),
             "maxPageSize": max_results,
+            "cursorTimeout": cursor_lifetime,
         },
         "authenticationSchemes": [
             {

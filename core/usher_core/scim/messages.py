@@ -32,6 +32,25 @@ def list_response(
     }
 
 
+def cursor_response(
+    resources: Sequence[dict[str, Any]],
+    total_results: int,
+    next_cursor: str | None,
+    previous_cursor: str | None,
+) -> dict[str, Any]:
+    """Make the answer to a query by cursor (RFC 9865 §2); `None` where there is no such page."""
+    body: dict[str, Any] = {
+        "schemas": [LIST_RESPONSE_SCHEMA],
+        "totalResults": total_results,
+        "itemsPerPage": len(resources),
+    }
+    if next_cursor is not None:
+        body["nextCursor"] = next_cursor
+    if previous_cursor is not None:
+        body["previousCursor"] = previous_cursor
+    return body | {"Resources": list(resources)}
+
+
 def error(status: int, scim_type: str | None = None, detail: str | None = None) -> dict[str, Any]:
     """Make the body of an error; the status is a string in it (RFC 7644 §3.12)."""
     body: dict[str, Any] = {"schemas": [ERROR_SCHEMA], "status": str(status)}

@@ -1,7 +1,8 @@
 """The worker's side of the store: a batch of one tenant's changes in one transaction.
 
 A batch costs two round trips: the first takes the tenant's lock and reads the snapshot, the second writes
-the result and commits. Each is one call of a function in the database. The row of `drains` is the lock
+the result and commits. Each is one call of a function in the database, but for what is kept of deleted
+resources, which goes along with the second. The row of `drains` is the lock
 and the fence: a drain that was superseded while it slept finds a higher epoch there and commits nothing.
 
 Between the two stands `Pipeline.sync`, never the end of a pipeline: psycopg ends one with a Flush after
@@ -33,11 +34,22 @@ RAISE = """
 UPDATE drains d SET epoch = d.epoch + 1
   FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL RETURNING d.epoch
 """
-OPEN = "SELECT usher_open_batch(%s, %s, %s)"
-APPLY = "SELECT usher_apply_batch(%s, %s, %s)"
+READ = "SELECT usher_read_batch(%s, %s, %s)"
+APPLY = "SELECT usher_write_batch(%s, %s, %s)"
 READ_AGAIN = """
 SELECT type, id, version, document, created_at, modified_at
   FROM resources WHERE tenant = %s AND type = ANY(%s) AND id = ANY(%s)
+"""
+RESTORED = """
+DELETE FROM deleted_resources d USING jsonb_to_recordset(%s) AS r (type text, id uuid)
+ WHERE d.tenant = %s AND d.type = r.type AND d.id = r.id
+"""
+RETAINED = """
+INSERT INTO deleted_resources (tenant, type, id, version, document, created_at, modified_at, deleted_at)
+SELECT %s, type, id, version, document, created_at, modified_at, %s
+  FROM jsonb_to_recordset(%s)
+       AS r (type text, id uuid, version bigint, document jsonb, created_at timestamptz,
+             modified_at timestamptz)
 """
 BURY = """
 INSERT INTO dead_letters (tenant, accepted_at, change_id, change, reason, traceback, attempts, failed_at)
@@ -47,7 +59,7 @@ KEEP_CHANGE_LOG = "SELECT usher_keep_change_log(%s)"
 
 
 class ConstraintHit(errors.UsherError):
-    """A constraint of the schema refused the batch: the decision in memory and the store disagree."""
+    """PostgreSQL refused the batch for what it holds: a constraint, a limit, a value it can't store."""
 
 
 class _PartitionMissing(errors.UsherError):
@@ -158,6 +170,15 @@ class Connection:
             StoreUnavailable: PostgreSQL is away.
             DrainSuperseded: a younger drain has taken over.
         """
+        try:
+            return self._bury(tenant, epoch, entry, reason=reason, traceback=traceback, attempts=attempts)
+        except _PartitionMissing:
+            self.keep_change_log(entry[1].accepted_at)
+            return self._bury(tenant, epoch, entry, reason=reason, traceback=traceback, attempts=attempts)
+
+    def _bury(
+        self, tenant: ids.TenantId, epoch: int, entry: Entry, *, reason: str, traceback: str, attempts: int
+    ) -> records.Outcome:
         stream_id, change = entry
         outcome = records.Outcome(
             change.change_id, 500, detail="The change could not be applied; it is kept as a dead letter."
@@ -184,18 +205,10 @@ class Connection:
     def _transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """Lend the connection to a body that begins and commits; on any error nothing stays open."""
         try:
-            with databases.wrapped():
+            with databases.wrapped(), _refusals():
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(self._conninfo, autocommit=True)
                 yield self._connection
-        except psycopg.errors.CheckViolation as exc:
-            self._abandon()
-            if exc.diag.constraint_name is not None:
-                raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
-            raise _PartitionMissing("PostgreSQL: the change log has no partition for that month") from exc
-        except psycopg.IntegrityError as exc:
-            self._abandon()
-            raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
         except BaseException:
             self._abandon()
             raise
@@ -212,6 +225,24 @@ class Connection:
                 self.close()
         except psycopg.Error:
             self.close()
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Tell what PostgreSQL refuses for what it holds from what may succeed another time."""
+    try:
+        yield
+    except psycopg.errors.CheckViolation as exc:
+        if exc.diag.constraint_name is None:
+            raise _PartitionMissing("PostgreSQL: the change log has no partition for that month") from exc
+        raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
+    except (
+        psycopg.IntegrityError,
+        psycopg.DataError,
+        psycopg.errors.ProgramLimitExceeded,  # the driver counts these two among the passing failures
+        psycopg.errors.StatementTooComplex,
+    ) as exc:
+        raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
 
 
 @contextlib.contextmanager
@@ -234,13 +265,17 @@ def _read(
 ) -> snapshots.Snapshot:
     """Begin the transaction, take the lock and read the snapshot."""
     connection.execute("BEGIN")
-    opened = connection.execute(OPEN, (tenant, epoch, Jsonb(rowsets.questions(registry, changes, needs))))
+    opened = connection.execute(READ, (tenant, epoch, Jsonb(rowsets.questions(registry, changes, needs))))
     pipeline.sync()
     [(answers,)] = opened.fetchall()
     if answers is None:
         raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
     snapshot = rowsets.snapshot(needs, answers)
-    again = [c.resource_id for c in changes if c.operation == "create" and c.change_id in snapshot.applied]
+    again = [
+        snapshot.applied[change.change_id].resource_id
+        for change in changes
+        if change.operation == "create" and change.change_id in snapshot.applied
+    ]
     if again and registry is not None:
         # A redelivered create: its answer shows the resource that it made.
         kinds = [resource_type.name for resource_type in registry.resource_types]
@@ -259,6 +294,10 @@ def _write(
     positions: Mapping[ids.ChangeId, str],
 ) -> None:
     """Write the result of a batch and commit."""
+    if writes.restored:
+        connection.execute(RESTORED, (Jsonb(rowsets.kept(writes.restored)), tenant))
+    if writes.retained:
+        connection.execute(RETAINED, (tenant, now, Jsonb(rowsets.kept(writes.retained))))
     rows = rowsets.derive(registry, writes, positions)
     connection.execute(APPLY, (tenant, now, Jsonb(rows)))
     connection.execute("COMMIT")

@@ -1,6 +1,7 @@
 """Reading resources: one, or a page of those that a filter matches, with what is stored apart.
 
-Everything a page needs comes in one transaction and one round trip.
+Everything a page needs comes in one transaction and one round trip. A page by index counts off all that is
+before it; a page by position begins there, however far down that is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 from usher_core import ids
 from usher_core.changes import records, snapshots
 from usher_core.scim import schemas
-from usher_core.store import databases, predicates
+from usher_core.store import cursors, databases, orders
+from usher_core.store.expressions import Expression, conjunction
 
 # A user's groups are computed (RFC 7643 §4.1.2), never stored; a group's members are rows.
 GROUPS = """(
@@ -28,13 +30,13 @@ MEMBERS = """(
 COLUMNS = "r.type, r.id, r.version, r.document, r.created_at, r.modified_at, {groups}, {members}"
 ONE = "SELECT {columns} FROM resources r WHERE r.tenant = %s AND r.type = %s AND r.id = %s"
 PAGE = (
-    "SELECT {columns} FROM resources r WHERE r.tenant = %s AND r.type = %s AND {condition}"
-    " ORDER BY r.id LIMIT %s OFFSET %s"
+    "SELECT {columns}, {key} FROM {source} WHERE r.tenant = %s AND {condition}"
+    " ORDER BY {order} LIMIT %s OFFSET %s"
 )
-COUNT = "SELECT count(*) FROM resources r WHERE r.tenant = %s AND r.type = %s AND {condition}"
-TOTAL = "SELECT coalesce(sum(total), 0)::bigint FROM totals WHERE tenant = %s AND type = %s"
+COUNT = "SELECT count(*) FROM resources r WHERE r.tenant = %s AND {condition}"
+TOTAL = "SELECT coalesce(sum(total), 0)::bigint FROM totals WHERE tenant = %s AND type = ANY(%s)"
 LOGGED = """
-SELECT l.status, l.scim_type, l.detail, l.version, r.created_at, r.modified_at, r.document
+SELECT l.status, l.scim_type, l.detail, l.version, r.created_at, r.modified_at, r.document, l.resource_id
   FROM change_log l
   LEFT JOIN resources r ON r.tenant = l.tenant AND r.type = l.resource_type AND r.id = l.resource_id
  WHERE l.tenant = %s AND l.accepted_at = %s AND l.change_id = %s
@@ -48,14 +50,6 @@ class Resource:
     stored: snapshots.Stored
     groups: list[dict[str, Any]] | None
     members: list[dict[str, Any]] | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Page:
-    """A page of resources in the order of their creation, and how many match in all."""
-
-    resources: list[Resource]
-    total: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,24 +80,95 @@ async def find(
     return _resource(rows[0]) if rows else None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """Which resources to read, in which order, and what of them; no `condition` selects all of the types."""
+
+    types: tuple[str, ...]
+    condition: Expression
+    is_filtered: bool
+    relations: Relations
+    order: orders.Order = orders.BY_ID
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """Resources in the order of the query, each with its position, and how many match in all.
+
+    `more`: there are others beyond the page, in the direction in which it was read.
+    """
+
+    resources: list[Resource]
+    positions: list[orders.Position]
+    total: int
+    more: bool = False
+
+
 async def page(
+    database: databases.Database, tenant: ids.TenantId, query: Query, *, offset: int, limit: int
+) -> Page:
+    """Read a page by index; `offset` counts from 0."""
+    return await _read(database, tenant, query, query.condition, query.order.by(), limit, offset)
+
+
+async def page_from(
     database: databases.Database,
     tenant: ids.TenantId,
-    resource_type: schemas.ResourceType,
-    condition: predicates.Predicate | None,
-    relations: Relations,
-    *,
-    offset: int,
+    query: Query,
+    cursor: cursors.Cursor | None,
     limit: int,
 ) -> Page:
-    """Read a page; `offset` counts from 0. The total of an unfiltered list is a counter."""
-    key = (tenant, resource_type.name)
-    text = "true" if condition is None else condition.text
-    values = () if condition is None else condition.values
-    count = (TOTAL, key) if condition is None else (COUNT.format(condition=text), (*key, *values))
-    statement = PAGE.format(columns=relations.columns, condition=text)
-    counted, rows = await database.fetch(tenant, count, (statement, (*key, *values, limit, offset)))
-    return Page([_resource(row) for row in rows], int(counted[0][0]))
+    """Read the page that begins at a cursor, or the first one; its cost does not depend on where that is."""
+    condition, backward = query.condition, False
+    if cursor is not None:
+        backward = cursor.backward
+        condition = conjunction(condition, query.order.after(cursor.position, backward=backward))
+    # One more than asked for tells whether there is another page.
+    read = await _read(
+        database, tenant, query, condition, query.order.by(backward=backward), limit + 1, offset=0
+    )
+    found = list(zip(read.resources, read.positions, strict=True))[:limit]
+    if backward:
+        found.reverse()
+    more = len(read.resources) > limit
+    return Page([one for one, _ in found], [position for _, position in found], read.total, more)
+
+
+async def _read(
+    database: databases.Database,
+    tenant: ids.TenantId,
+    query: Query,
+    condition: Expression,
+    order: str,
+    limit: int,
+    offset: int,
+) -> Page:
+    counted, rows = await database.fetch(
+        tenant, _count(tenant, query), statement(tenant, query, condition, order, limit, offset)
+    )
+    positions = [orders.Position(row[0], row[1], row[-1]) for row in rows]
+    return Page([_resource(row) for row in rows], positions, int(counted[0][0]))
+
+
+def _count(tenant: ids.TenantId, query: Query) -> databases.Statement:
+    if not query.is_filtered:  # the drain keeps counters
+        return TOTAL, (tenant, list(query.types))
+    return COUNT.format(condition=query.condition.text), (tenant, *query.condition.values)
+
+
+def statement(
+    tenant: ids.TenantId, query: Query, condition: Expression, order: str, limit: int, offset: int
+) -> databases.Statement:
+    """Make the statement that reads a page."""
+    source = query.order.source
+    text = PAGE.format(
+        columns=query.relations.columns,
+        key=query.order.shown_key,
+        source=source.text,
+        condition=condition.text,
+        order=order,
+    )
+    return text, (*source.values, tenant, *condition.values, limit, offset)
 
 
 async def find_outcome(

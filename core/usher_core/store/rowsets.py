@@ -1,7 +1,7 @@
 """What a batch asks of the store, is answered, and writes, as JSON; called by `batches`, pure.
 
-One JSON parameter holds the rows of all tables; `migrations/versions/0001_batches.sql` reads it. A table
-without rows is left out.
+One JSON parameter holds the rows of all tables; `migrations/versions/0002_reading.sql` reads it, and
+`0003_deleted.sql` the questions. A table without rows is left out.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from usher_core import ids
-from usher_core.changes import records, snapshots, units
+from usher_core.changes import policies, records, snapshots, units
 from usher_core.scim import documents, schemas
+from usher_core.store import foldings
 
 Row = dict[str, Any]
 
@@ -22,18 +23,26 @@ Row = dict[str, Any]
 def questions(
     registry: schemas.Registry | None, changes: Iterable[records.Change], needs: snapshots.Needs
 ) -> dict[str, list[Row]]:
-    """Write the needs of a batch as the parameter of `usher_open_batch`."""
+    """Write the needs of a batch as the parameter of `usher_read_batch`."""
     kinds = [] if registry is None else [resource_type.name for resource_type in registry.resource_types]
     asked = {
         "applied": [{"accepted_at": one.accepted_at, "change_id": str(one.change_id)} for one in changes],
         "resources": _of_any_type(kinds, needs.resources),
-        "owners": [key._asdict() for key in needs.owners],
+        "owners": [_owner(key, needs) for key in needs.owners],
         "pairs": [{"group_id": str(group), "member_id": str(member)} for group, member in needs.pairs],
         "targets": _of_any_type(kinds, needs.targets),
         "counted": [{"id": str(group)} for group in needs.counted],
         "left": [{"id": str(member)} for member in needs.left],
+        "deleted": _of_any_type(kinds, needs.deleted),
     }
     return {name: rows for name, rows in asked.items() if rows}
+
+
+def _owner(key: snapshots.UniqueKey, needs: snapshots.Needs) -> Row:
+    row: Row = key._asdict()
+    if key in needs.namesakes:
+        row["namesake"] = True
+    return row
 
 
 def _of_any_type(kinds: list[str], wanted: Iterable[ids.ResourceId]) -> list[Row]:
@@ -41,11 +50,14 @@ def _of_any_type(kinds: list[str], wanted: Iterable[ids.ResourceId]) -> list[Row
 
 
 def snapshot(needs: snapshots.Needs, answers: dict[str, Any]) -> snapshots.Snapshot:
-    """Read the answer of `usher_open_batch`."""
+    """Read the answer of `usher_read_batch`."""
     found = snapshots.Snapshot(now=_moment(answers["now"]))
-    for change_id, *outcome in answers.get("applied") or ():
+    found.policy = policies.from_document(answers["config"] or {})
+    named = dict(answers.get("named") or ())
+    for change_id, status, scim_type, detail, version in answers.get("applied") or ():
         key = ids.ChangeId(uuid.UUID(change_id))
-        found.applied[key] = records.Outcome(key, *outcome)
+        resource_id = _resource_id(named[change_id])
+        found.applied[key] = records.Outcome(key, status, scim_type, detail, version, resource_id=resource_id)
     for row in answers.get("resources") or ():
         stored = _stored(row)
         found.resources[stored.id] = stored
@@ -55,13 +67,27 @@ def snapshot(needs: snapshots.Needs, answers: dict[str, Any]) -> snapshots.Snaps
     found.pairs = {(_resource_id(group), _resource_id(one)) for group, one in answers.get("pairs") or ()}
     found.targets = {_resource_id(one): kind for one, kind in answers.get("targets") or ()}
     found.counted = {_resource_id(group): count for group, count in answers.get("counted") or ()}
+    for row in answers.get("deleted") or ():
+        stored = _stored(row)
+        found.deleted[stored.id] = stored
     found.left = {member: set() for member in needs.left}
     for member, *row in answers.get("left") or ():
-        group, one = _stored(row), _resource_id(member)
-        found.left[one].add(group.id)
-        found.pairs.add((group.id, one))
-        found.resources.setdefault(group.id, group)
+        _note_group(found, _resource_id(member), row)
+    for row in answers.get("namesakes") or ():
+        stored = _stored(row)
+        found.resources.setdefault(stored.id, stored)
+    for member, groups in answers.get("namesakes_left") or ():
+        found.left.setdefault(_resource_id(member), set())
+        for row in groups:
+            _note_group(found, _resource_id(member), row)
     return found
+
+
+def _note_group(found: snapshots.Snapshot, member: ids.ResourceId, row: list[Any]) -> None:
+    group = _stored(row)
+    found.left[member].add(group.id)
+    found.pairs.add((group.id, member))
+    found.resources.setdefault(group.id, group)
 
 
 def _stored(row: list[Any]) -> snapshots.Stored:
@@ -105,10 +131,25 @@ class _Rows:
         }
 
 
+def kept(resources: Iterable[snapshots.Stored]) -> list[Row]:
+    """List what is kept of deleted resources, as rows of `deleted_resources`."""
+    return [
+        {
+            "type": stored.type,
+            "id": str(stored.id),
+            "version": stored.version,
+            "document": stored.document,
+            "created_at": stored.created_at,
+            "modified_at": stored.modified_at,
+        }
+        for stored in resources
+    ]
+
+
 def derive(
     registry: schemas.Registry | None, writes: units.Writes, positions: Mapping[ids.ChangeId, str]
 ) -> dict[str, list[Row]]:
-    """List what a batch writes, as the parameter of `usher_apply_batch`.
+    """List what a batch writes, as the parameter of `usher_write_batch`.
 
     `registry` may be `None` when the batch touched no resource.
     """
@@ -157,7 +198,7 @@ def _update(
 
 
 def _resource(stored: snapshots.Stored, values: Mapping[str, Any]) -> Row:
-    return {
+    row = {
         "type": stored.type,
         "id": str(stored.id),
         "version": stored.version,
@@ -166,6 +207,10 @@ def _resource(stored: snapshots.Stored, values: Mapping[str, Any]) -> Row:
         "display_name": values["display_name"],
         "modified_at": stored.modified_at,
     }
+    folded = foldings.document(stored.document)
+    if folded is not None:
+        row["folded"] = folded
+    return row
 
 
 def _unique(resource_type: schemas.ResourceType, stored: snapshots.Stored) -> list[Row]:
@@ -200,6 +245,7 @@ def _memberships(rows: _Rows, writes: units.Writes) -> None:
                 "member_id": str(value.id),
                 "member_type": value.type,
                 "display": value.display,
+                "folded": foldings.text(value.display),
             }
             for value in present.values()
         ]
@@ -212,7 +258,7 @@ def _logged(change: records.Change, outcome: records.Outcome, positions: Mapping
         "stream_id": positions[change.change_id],
         "operation": change.operation,
         "resource_type": change.resource_type,
-        "resource_id": str(change.resource_id),
+        "resource_id": str(outcome.resource_id or change.resource_id),
         "token_id": change.token_id,
         "request_id": change.request_id,
         "body": change.body,

@@ -26,6 +26,8 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
    AND greatest(xact_start, state_change) < clock_timestamp() - make_interval(secs => %s)
 """
 STOPPED_AFTER = 2.0
+PURGE = "SELECT usher_purge_deleted(%s)"
+PURGE_AT_ONCE = 1000
 
 
 class Sweeps:
@@ -74,6 +76,15 @@ class Sweeps:
         """
         assert self._connection is not None  # noqa: S101 - within a turn there is one
         row = self._connection.execute(FREE, (STOPPED_AFTER,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def purge_deleted(self) -> int:
+        """Purge some of the deleted users that are older than their tenants keep them.
+
+        Call it within a turn, and again at the next one: a turn is short. Returns how many are gone for good.
+        """
+        assert self._connection is not None  # noqa: S101 - within a turn there is one
+        row = self._connection.execute(PURGE, (PURGE_AT_ONCE,)).fetchone()
         return int(row[0]) if row else 0
 
     def close(self) -> None:

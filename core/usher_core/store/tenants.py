@@ -19,7 +19,9 @@ from usher_core.store import databases
 FORGET_CHANGE_LOG = "SELECT usher_forget_change_log(%s, %s)"
 
 # What holds a tenant's data, in the order in which a deletion empties it.
-DATA_TABLES = ("members", "lookup_values", "unique_values", "resources", "totals", "dead_letters")
+DATA_TABLES = (
+    "members", "lookup_values", "unique_values", "resources", "deleted_resources", "totals", "dead_letters",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +121,13 @@ ON CONFLICT (tenant) DO UPDATE
 INSERT_ISSUED = """
 INSERT INTO tokens (tenant, token_id, name, digest, role, issued_at, expires_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (tenant, token_id) DO NOTHING  -- sent again after a connection broke: it is the same token
+"""
+
+# A tenant that was deleted and made again has the same id: its epochs go on where no old drain has been.
+PUT_DRAIN = """
+INSERT INTO drains (tenant, epoch) VALUES (%s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+ON CONFLICT (tenant) DO NOTHING
 """
 
 LIST_ISSUED = """
@@ -166,7 +175,7 @@ async def put_tenant(database: databases.Database, row: TenantRow) -> None:
     await database.fetch(
         row.tenant,
         (PUT_TENANT, values),
-        ("INSERT INTO drains (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (row.tenant,)),
+        (PUT_DRAIN, (row.tenant,)),
     )
 
 

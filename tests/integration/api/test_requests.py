@@ -181,13 +181,9 @@ async def test_lists_find_what_the_filter_means(
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "scim_type"),
     [
-        pytest.param("GET", '/Users?filter=userName sw "a"', None, 400, "invalidFilter", id="an operator"),
-        pytest.param("GET", '/Users?filter=title eq "a"', None, 400, "invalidFilter", id="no look-up"),
         pytest.param("GET", '/Users?filter=userNam eq "a"', None, 400, "invalidFilter", id="mistyped"),
-        pytest.param("GET", '/Users?filter=id eq "a" or id eq "b"', None, 400, "invalidFilter", id="or"),
         pytest.param("GET", "/Users?filter=", None, 400, "invalidFilter", id="empty filter"),
-        pytest.param("GET", "/Users?count=many", None, 400, "invalidValue", id="count"),
-        pytest.param("GET", "/Users?sortBy=userName", None, 400, "invalidValue", id="sort"),
+        pytest.param("GET", "/Users?count=many", None, 400, "invalidCount", id="count"),
         pytest.param("POST", "/Users", "{", 400, "invalidSyntax", id="no JSON"),
         pytest.param("POST", "/Users", "[]", 400, "invalidSyntax", id="no object"),
         pytest.param("POST", "/Users", "{}", 400, "invalidValue", id="no userName"),

@@ -15,7 +15,7 @@ from usher_core.store import databases
 
 TABLES = (
     "tenants", "tokens", "drains", "resources", "unique_values", "lookup_values",
-    "members", "totals", "change_log", "dead_letters",
+    "members", "totals", "change_log", "dead_letters", "deleted_resources",
 )  # fmt: skip
 ONE, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 NOW = datetime.datetime.now(datetime.UTC)
@@ -31,6 +31,10 @@ ROWS = {
     "resources": (
         "type, id, version, document, created_at, modified_at",
         ("User", uuid.UUID(int=9), 1, "{}", NOW, NOW),
+    ),
+    "deleted_resources": (
+        "type, id, version, document, created_at, modified_at, deleted_at",
+        ("User", uuid.UUID(int=9), 1, "{}", NOW, NOW, NOW),
     ),
     "unique_values": ("type, path, folded, id", ("User", "userName", "a", uuid.UUID(int=9))),
     "lookup_values": ("type, path, folded, id", ("User", "emails.value", "a", uuid.UUID(int=9))),

@@ -494,10 +494,30 @@ async def test_a_deletion_may_be_repeated(world: World) -> None:
 
 
 async def test_a_deletion_sends_a_drain_away(world: World, database_urls: DatabaseUrls) -> None:
+    def epoch() -> int:
+        with psycopg.connect(database_urls.owner) as owner:
+            row = owner.execute("SELECT epoch FROM drains").fetchone()
+        assert row is not None
+        return int(row[0])
+
     await world.reconcile()
+    before = epoch()
     await reconciliations.remove("identity", "acme", "Retain", world.vault, world.database, NOW)
-    with psycopg.connect(database_urls.owner) as owner:
-        assert owner.execute("SELECT epoch FROM drains").fetchone() == (1,)
+    assert epoch() == before + 1
+
+
+async def test_a_tenant_that_is_made_again_has_epochs_of_its_own(
+    world: World, database_urls: DatabaseUrls
+) -> None:
+    epochs = []
+    for _ in range(2):
+        await world.reconcile()
+        with psycopg.connect(database_urls.owner) as owner:
+            row = owner.execute("UPDATE drains SET epoch = epoch + 5 RETURNING epoch").fetchone()
+        assert row is not None
+        epochs.append(row[0])
+        await reconciliations.remove("identity", "acme", "Delete", world.vault, world.database, NOW)
+    assert epochs[1] > epochs[0]
 
 
 # Isolation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from usher_core import ids
-from usher_core.changes import memberships, records, snapshots, units
+from usher_core.changes import memberships, policies, records, snapshots, units
 from usher_core.scim import documents, patches, schemas
 
 REGISTRY = schemas.default()
@@ -26,7 +27,7 @@ def change(
     operation: records.Operation, number: int, body: Any = None, kind: str = "User", **more: Any
 ) -> Any:
     resource_type = REGISTRY.by_name(kind)
-    if operation in ("create", "replace"):
+    if operation in ("create", "replace", "restore"):
         body = documents.normalise(resource_type, body)
     elif operation == "patch":
         body = patches.dump(patches.parse({"schemas": [], "Operations": body}, resource_type))
@@ -41,7 +42,11 @@ def stored(number: int, body: Any, kind: str = "User", version: int = 1) -> snap
 
 
 def run(
-    changes: list[records.Change], *resources: snapshots.Stored, members: dict[int, set[int]] | None = None
+    changes: list[records.Change],
+    *resources: snapshots.Stored,
+    members: dict[int, set[int]] | None = None,
+    deleted: tuple[snapshots.Stored, ...] = (),
+    policy: policies.Policy | None = None,
 ) -> tuple[list[records.Outcome], units.Writes]:
     """Answer the needs of the changes from a little store, as PostgreSQL would, and apply them."""
     by_id = {one.id: one for one in resources}
@@ -49,7 +54,8 @@ def run(
     needs = snapshots.Needs()
     for one in changes:
         snapshots.ask(needs, REGISTRY, one)
-    snapshot = snapshots.Snapshot(NOW)
+    snapshot = snapshots.Snapshot(NOW, policy=policy or policies.Policy())
+    snapshot.deleted = {one.id: one for one in deleted if one.id in needs.deleted}
     snapshot.resources = {one: by_id[one] for one in needs.resources if one in by_id}
     holders = {
         key: one.id
@@ -60,7 +66,12 @@ def run(
     snapshot.pairs = needs.pairs & pairs
     snapshot.targets = {one: by_id[one].type for one in needs.targets if one in by_id}
     snapshot.counted = {group: sum(one == group for one, _ in pairs) for group in needs.counted}
-    for member in needs.left:
+    namesakes = {holders[key] for key in needs.namesakes if key in holders}
+    snapshot.resources |= {one: by_id[one] for one in namesakes}
+    groups_count = {
+        one for one in namesakes if not by_id[one].document.get("active") or one in needs.resources
+    }
+    for member in needs.left | groups_count:
         snapshot.left[member] = {group for group, one in pairs if one == member}
         for group in snapshot.left[member]:
             snapshot.pairs.add((group, member))
@@ -272,10 +283,243 @@ def test_changes_and_outcomes_survive_their_wire_form() -> None:
     sent = change("create", 1, ADA, if_match=(1, 2))
     assert records.Change.decode(sent.encode()) == sent
     outcome = records.Outcome(sent.change_id, 201, None, None, 1, EARLIER, NOW, {"schemas": []})
-    assert records.Outcome.decode(outcome.encode()) == outcome
+    for one in (outcome, dataclasses.replace(outcome, resource_id=rid(2))):
+        assert records.Outcome.decode(one.encode()) == one
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'["x"]', b"\xff", b"[1,2,3,4,5,6,7,8,9,10]"])
 def test_what_is_no_change_is_told_apart(data: bytes) -> None:
     with pytest.raises(ValueError):
         records.Change.decode(data)
+
+
+# Reviving: Okta creates again a user that it deactivated (field failure 5).
+
+GONE = {"userName": "ada@x.io", "externalId": "00u1", "active": False, "title": "Countess"}
+BACK = {"userName": "ADA@x.io", "externalId": "00u1", "active": True}
+
+
+def test_an_inactive_user_is_revived_under_its_old_id_with_the_new_document_and_in_no_group() -> None:
+    [outcome], writes = run(
+        [change("create", 9, BACK)],
+        stored(1, GONE, version=3), stored(5, TEAM, "Group"),
+        members={5: {1, 2}},
+    )  # fmt: skip
+    assert (outcome.status, outcome.resource_id, outcome.version) == (201, rid(1), 4)
+    assert (outcome.created_at, outcome.modified_at) == (EARLIER, NOW)
+    assert outcome.document is not None
+    assert outcome.document["userName"] == "ADA@x.io"
+    assert outcome.document["active"] is True
+    assert "title" not in outcome.document
+    assert not writes.inserted
+    assert {one.id: one.version for one in writes.updated} == {rid(1): 4, rid(5): 2}
+    assert member_rows(writes, 5).overrides == {rid(1): None}
+
+
+@pytest.mark.parametrize(
+    ("held", "posted"),
+    [
+        pytest.param(GONE | {"active": True}, BACK, id="active"),
+        pytest.param({"userName": "ada@x.io", "externalId": "00u1"}, BACK, id="active unless told otherwise"),
+        pytest.param(GONE | {"externalId": "00U1"}, BACK, id="another externalId, by its case"),
+        pytest.param({"userName": "ada@x.io", "active": False}, BACK, id="no externalId here"),
+        pytest.param(GONE, {"userName": "ada@x.io", "active": True}, id="no externalId there"),
+        pytest.param({"userName": "ada@x.io", "active": False}, {"userName": "ada@x.io"}, id="none at all"),
+    ],
+)
+def test_any_other_namesake_is_a_409(held: dict[str, Any], posted: dict[str, Any]) -> None:
+    [outcome], writes = run([change("create", 9, posted)], stored(1, held))
+    assert (outcome.status, outcome.scim_type) == (409, "uniqueness")
+    assert not writes.updated
+
+
+def test_nobody_is_revived_where_the_tenant_does_not_want_it() -> None:
+    [outcome], _ = run(
+        [change("create", 9, BACK)], stored(1, GONE), policy=policies.Policy(revive_inactive=False)
+    )
+    assert outcome.status == 409
+
+
+DEACTIVATE = [{"op": "replace", "path": "active", "value": False}]
+LIVING = GONE | {"active": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "old"),
+    [
+        pytest.param([("patch", 1, DEACTIVATE)], LIVING, id="deactivated by PATCH"),
+        pytest.param([("replace", 1, GONE)], LIVING, id="deactivated by PUT"),
+        pytest.param([("replace", 1, GONE)], LIVING | {"userName": "other@x.io"}, id="renamed by PUT"),
+        pytest.param(
+            [("patch", 1, [*DEACTIVATE, {"op": "replace", "path": "userName", "value": "ada@x.io"}])],
+            LIVING | {"userName": "other@x.io"},
+            id="renamed by PATCH",
+        ),
+    ],
+)
+def test_who_became_inactive_in_the_same_batch_is_revived_too(
+    changes: list[tuple[Any, ...]], old: dict[str, Any]
+) -> None:
+    outcomes, writes = run(
+        [*(change(*one) for one in changes), change("create", 9, BACK)],
+        stored(1, old), stored(5, TEAM, "Group"),
+        members={5: {1}},
+    )  # fmt: skip
+    assert [one.status for one in outcomes] == [200] * len(changes) + [201]
+    assert outcomes[-1].resource_id == rid(1)
+    assert member_rows(writes, 5).overrides == {rid(1): None}
+
+
+def test_who_came_and_went_in_the_same_batch_is_revived_out_of_the_groups_joined_in_it() -> None:
+    join = [{"op": "add", "path": "members", "value": [{"value": str(rid(1))}]}]
+    outcomes, writes = run(
+        [
+            change("create", 1, LIVING),
+            change("patch", 5, join, "Group"),
+            change("patch", 1, DEACTIVATE),
+            change("create", 9, BACK),
+        ],
+        stored(5, TEAM, "Group"),
+    )
+    assert [one.status for one in outcomes] == [201, 200, 200, 201]
+    assert outcomes[-1].resource_id == rid(1)
+    assert not member_rows(writes, 5).has(rid(1))
+
+
+# Restoring: a deleted user is kept for a while.
+
+
+def test_a_deleted_user_is_kept_as_it_was_last() -> None:
+    title = [{"op": "add", "path": "title", "value": "Countess"}]
+    _, writes = run([change("patch", 1, title), change("delete", 1)], stored(1, ADA))
+    [kept] = writes.retained
+    assert (kept.id, kept.version, kept.document["title"]) == (rid(1), 2, "Countess")
+    assert [one.id for one in writes.deleted] == [rid(1)]
+
+
+@pytest.mark.parametrize(
+    ("one", "policy"),
+    [
+        pytest.param(stored(5, TEAM, "Group"), policies.Policy(), id="a group"),
+        pytest.param(stored(5, ADA), policies.Policy(keep_deleted=False), id="where nothing is kept"),
+    ],
+)
+def test_nothing_is_kept_of(one: snapshots.Stored, policy: policies.Policy) -> None:
+    [outcome], writes = run([change("delete", 5, kind=one.type)], one, policy=policy)
+    assert outcome.status == 204
+    assert not writes.retained
+
+
+def restore(left: snapshots.Stored) -> records.Change:
+    made: records.Change = change("restore", left.id.int, left.document)
+    return made
+
+
+def test_a_restored_user_is_back_under_its_id_at_the_next_version() -> None:
+    left = stored(1, ADA, version=7)
+    [outcome], writes = run([restore(left)], deleted=(left,))
+    assert (outcome.status, outcome.version, outcome.created_at) == (200, 8, EARLIER)
+    assert [(one.id, one.document, one.created_at) for one in writes.inserted] == [
+        (rid(1), left.document, EARLIER)
+    ]
+    assert writes.restored == [left]
+    assert not writes.retained
+
+
+def test_a_user_whose_name_was_taken_is_not_restored() -> None:
+    left = stored(1, ADA)
+    [outcome], writes = run([restore(left)], stored(2, ADA), deleted=(left,))
+    assert (outcome.status, outcome.scim_type) == (409, "uniqueness")
+    assert "userName" in (outcome.detail or "")
+    assert (writes.inserted, writes.restored) == ([], [])
+
+
+def test_a_user_is_restored_once() -> None:
+    left = stored(1, ADA)
+    outcomes, writes = run([restore(left), restore(left)], deleted=(left,))
+    assert [one.status for one in outcomes] == [200, 404]
+    assert len(writes.inserted) == 1
+
+
+def test_what_was_deleted_again_in_another_form_is_not_restored_from_the_old_one() -> None:
+    [outcome], writes = run([restore(stored(1, ADA))], deleted=(stored(1, ADA | {"title": "Countess"}),))
+    assert outcome.status == 412
+    assert not writes.inserted
+
+
+def test_a_deletion_and_a_restoration_in_one_batch_keep_nothing_back() -> None:
+    living = stored(1, ADA, version=2)
+    outcomes, writes = run([change("delete", 1), restore(living)], living)
+    assert [one.status for one in outcomes] == [204, 200]
+    assert [(one.id, one.version) for one in writes.updated] == [(rid(1), 3)]
+    assert (writes.deleted, writes.retained, writes.restored) == ([], [], [])
+
+
+def test_a_restored_user_can_be_deleted_again_in_the_same_batch() -> None:
+    left = stored(1, ADA)
+    outcomes, writes = run([restore(left), change("delete", 1)], deleted=(left,))
+    assert [one.status for one in outcomes] == [200, 204]
+    assert writes.restored == [left]
+    assert [(one.id, one.version) for one in writes.retained] == [(rid(1), 2)]
+    assert (writes.inserted, writes.deleted) == ([], [])
+
+
+# Actions: what the tenant leaves out is refused in the turn of the change.
+
+RETIRED = ADA | {"active": False}
+UPDATE, DEACTIVATION = {"UpdateUsers"}, {"DeactivateUsers"}
+
+
+@pytest.mark.parametrize(
+    ("actions", "before", "sent", "missing"),
+    [
+        pytest.param(DEACTIVATION, ADA, ("replace", RETIRED), None, id="PUT that only deactivates"),
+        pytest.param(DEACTIVATION, ADA, ("replace", ADA), None, id="PUT that changes nothing"),
+        pytest.param(
+            DEACTIVATION, ADA, ("replace", ADA | {"title": "x"}), "UpdateUsers", id="PUT that changes"
+        ),
+        pytest.param(
+            DEACTIVATION, ADA, ("replace", RETIRED | {"title": "x"}), "UpdateUsers", id="PUT that does both"
+        ),
+        pytest.param(DEACTIVATION, RETIRED, ("replace", ADA), "UpdateUsers", id="PUT that reactivates"),
+        pytest.param(
+            DEACTIVATION, ADA, ("patch", [{"op": "add", "path": "title", "value": "x"}]), "UpdateUsers",
+            id="PATCH that changes",
+        ),
+        pytest.param(UPDATE, ADA, ("replace", RETIRED), "DeactivateUsers", id="PUT of false"),
+        pytest.param(
+            UPDATE, ADA, ("patch", [*DEACTIVATE, {"op": "add", "path": "title", "value": "x"}]),
+            "DeactivateUsers", id="PATCH of both",
+        ),
+        pytest.param(UPDATE, RETIRED, ("replace", RETIRED | {"title": "x"}), None, id="PUT of one inactive"),
+        pytest.param(UPDATE, RETIRED, ("replace", ADA), None, id="PUT that may reactivate"),
+    ],
+)  # fmt: skip
+def test_a_change_of_a_user_takes_the_actions_that_it_needs(
+    actions: set[str], before: dict[str, Any], sent: tuple[Any, Any], missing: str | None
+) -> None:
+    policy = policies.Policy(actions=frozenset(actions))
+    operation, body = sent
+    [outcome], writes = run([change(operation, 1, body)], stored(1, before), policy=policy)
+    assert outcome.status == (200 if missing is None else 403)
+    assert missing is None or missing in (outcome.detail or "")
+    assert missing is None or not writes.updated
+
+
+@pytest.mark.parametrize(
+    ("held", "sent", "status"),
+    [
+        pytest.param("ada", {"userName": "ada", "active": False}, 200, id="an old name may stay"),
+        pytest.param("ada", {"userName": "ADA"}, 400, id="and be changed only to an address"),
+        pytest.param("ada", {"userName": "ada@x.io"}, 200, id="to an address"),
+        pytest.param("ada@x.io", {"userName": "ada"}, 400, id="an address to another name"),
+    ],
+)
+def test_a_new_name_must_be_an_address(held: str, sent: dict[str, Any], status: int) -> None:
+    [outcome], _ = run([change("replace", 1, sent)], stored(1, {"userName": held}))
+    assert outcome.status == status
+    assert status == 200 or "userName" in (outcome.detail or "")
+    [anyhow], _ = run(
+        [change("replace", 1, sent)], stored(1, {"userName": held}), policy=policies.Policy(email_names=False)
+    )
+    assert anyhow.status == 200

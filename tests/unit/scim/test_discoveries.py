@@ -50,13 +50,28 @@ def test_the_service_promises_what_it_does():
         "bulk": False,
         "filter": True,
         "changePassword": False,
-        "sort": False,
+        "sort": True,
         "etag": True,
     }
     assert config["bulk"]["maxOperations"] == 0
-    assert config["filter"]["maxResults"] == config["pagination"]["maxPageSize"] == 50
+    assert config["filter"]["maxResults"] == 50
+    assert config["pagination"] == {
+        "cursor": True,
+        "index": True,
+        "defaultPaginationMethod": "index",
+        "defaultPageSize": 50,
+        "maxPageSize": 50,
+        "cursorTimeout": 3600,
+    }
     assert [scheme["type"] for scheme in config["authenticationSchemes"]] == ["oauthbearertoken"]
     assert config["meta"]["location"] == f"{BASE}/ServiceProviderConfig"
+
+
+def test_a_page_by_cursor_has_no_index_and_only_the_cursors_that_lead_somewhere():
+    page = messages.cursor_response([{"id": "a"}], 9, "next", None)
+    assert "startIndex" not in page
+    assert (page["nextCursor"], "previousCursor" in page, page["itemsPerPage"]) == ("next", False, 1)
+    assert messages.cursor_response([], 0, None, None)["Resources"] == []
 
 
 def test_filters_give_200_results_unless_told_otherwise():

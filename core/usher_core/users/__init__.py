@@ -1,0 +1,1 @@
+"""What a person may do with a tenant's users beside its identity provider: `usher users …`."""
