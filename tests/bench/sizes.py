@@ -26,7 +26,7 @@ from rich.table import Table
 from usher_core import ids
 from usher_core.changes import records
 from usher_core.scim import filters, patches, schemas
-from usher_core.store import batches, databases, migrations, predicates, resources
+from usher_core.store import batches, cursors, databases, migrations, predicates, resources
 from usher_core.testing import servers
 
 REGISTRY = schemas.default()
@@ -93,11 +93,11 @@ def load_group(owner: psycopg.Connection[Any], tenant: uuid.UUID, number: int, s
     return group
 
 
-async def p50(work: Callable[[int], Awaitable[None]]) -> float:
-    for number in range(20):
+async def p50(work: Callable[[int], Awaitable[None]], runs: int = RUNS) -> float:
+    for number in range(min(runs, 20)):
         await work(number)
     taken = []
-    for number in range(RUNS):
+    for number in range(runs):
         started = time.perf_counter()
         await work(number)
         taken.append(time.perf_counter() - started)
@@ -116,14 +116,37 @@ async def time_lookups(database: databases.Database, tenant: ids.TenantId, size:
     async def look_up(text: str, number: int) -> None:
         # Far apart, so that each reads other pages.
         wanted = text.replace("{n}", str(number * 7919 % size))
-        condition = predicates.compile_filter(tenant, USER, filters.parse(wanted, USER))
-        page = await resources.page(database, tenant, USER, condition, NOTHING, offset=0, limit=100)
+        condition = predicates.over(tenant, {USER: filters.parse(wanted, USER)})
+        query = resources.Query(("User",), condition, is_filtered=True, relations=NOTHING)
+        page = await resources.page(database, tenant, query, offset=0, limit=100)
         assert page.total == 1
 
     found = {}
     for name, text in LOOKUPS.items():
         found[name] = await p50(lambda number, text=text: look_up(text, number))  # type: ignore[misc]
     return found
+
+
+async def time_pages(database: databases.Database, tenant: ids.TenantId, size: int) -> dict[str, float]:
+    """Read the first and the last page of a hundred by cursor, and the last by index to compare."""
+    query = resources.Query(("User",), predicates.over(tenant, {USER: None}), False, NOTHING)
+    first = await resources.page_from(database, tenant, query, None, 100)
+    near_the_end = await resources.page(database, tenant, query, offset=size - 101, limit=1)
+    cursor = cursors.Cursor(near_the_end.positions[0], backward=False)
+    last = await resources.page_from(database, tenant, query, cursor, 100)
+    assert (len(first.resources), len(last.resources), last.more) == (100, 100, False)
+
+    async def by_cursor(place: cursors.Cursor | None) -> None:
+        await resources.page_from(database, tenant, query, place, 100)
+
+    async def by_index() -> None:
+        await resources.page(database, tenant, query, offset=size - 100, limit=100)
+
+    return {
+        "first": round(await p50(lambda _: by_cursor(None)), 3),
+        "last": round(await p50(lambda _: by_cursor(cursor)), 3),
+        "last_by_index": round(await p50(lambda _: by_index(), runs=5), 3),
+    }
 
 
 def time_member(url: str, tenant: ids.TenantId, group: ids.ResourceId, size: int) -> float:
@@ -169,14 +192,22 @@ async def measure(sizes: tuple[int, ...]) -> dict[str, dict[str, float]]:
             for size, tenant in tenants.items():
                 for name, taken in (await time_lookups(database, tenant, size)).items():
                     found.setdefault(name, {})[str(size)] = round(taken, 3)
+            pages = await time_pages(database, tenants[max(sizes)], max(sizes))
         member_tenant = tenants[max(sizes)]
         for size, group in groups.items():
             taken = time_member(up.database.app, member_tenant, group, size)
             found.setdefault("patch_one_member_ms", {})[str(size)] = round(taken, 3)
-    for row in found.values():
-        values = [value for name, value in row.items() if name != "ratio"]
+    found["list_page_ms"] = pages | {"ratio": round(pages["last"] / pages["first"], 2)}
+    for name, row in found.items():
+        if name == "list_page_ms":
+            continue
+        values = list(row.values())
         row["ratio"] = round(values[-1] / values[0], 2)
     return found
+
+
+def _size(name: str) -> str:
+    return f"{int(name):,}" if name.isdigit() else name.replace("_", " ")
 
 
 def show(found: dict[str, dict[str, float]]) -> None:
@@ -185,7 +216,7 @@ def show(found: dict[str, dict[str, float]]) -> None:
     for column in ("small", "middle", "large", "ratio"):
         table.add_column(column, justify="right")
     for name, row in found.items():
-        cells = [f"{value:.2f} at {int(size):,}" for size, value in row.items() if size != "ratio"]
+        cells = [f"{value:.2f} at {_size(size)}" for size, value in row.items() if size != "ratio"]
         table.add_row(name, *cells, *[""] * (3 - len(cells)), f"{row['ratio']:.2f}")
     Console(width=120).print(table)
 
