@@ -8,6 +8,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from usher_api import requests
@@ -57,7 +58,9 @@ def as_scim_error(exc: Exception, scope: Scope) -> errors.ScimError | None:
         case errors.StoreUnavailable():
             return errors.Unavailable("The store can't answer now. Try again.", retry_after=2)
         case HTTPException(status_code=405):
-            return errors.MethodNotAllowed(f"{scope['method']} is not allowed on {shown}.")
+            return errors.MethodNotAllowed(
+                f"{scope['method']} is not allowed on {shown}.", allowed=_allowed(scope)
+            )
         case HTTPException():
             return errors.NotFound(f"There is nothing at {shown}; SCIM 2.0 is at {BASE_PATH}.")
         case ClientDisconnect():
@@ -66,11 +69,23 @@ def as_scim_error(exc: Exception, scope: Scope) -> errors.ScimError | None:
             return None
 
 
+def _allowed(scope: Scope) -> str:
+    """List the methods of every route that the path leads to."""
+    methods: set[str] = set()
+    for route in scope["router"].routes:
+        match, _ = route.matches(scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
+
+
 def error(exc: errors.ScimError, accept: str | None = None) -> Response:
     """Answer with a SCIM error and the headers that belong to its status."""
     headers = {}
     if isinstance(exc, errors.Unauthenticated):
         headers["WWW-Authenticate"] = CHALLENGE  # RFC 6750 §3
+    if isinstance(exc, errors.MethodNotAllowed):
+        headers["Allow"] = exc.allowed  # RFC 9110 §15.5.6
     if isinstance(exc, errors.Unavailable):
         headers["Retry-After"] = str(exc.retry_after)
     return Response(

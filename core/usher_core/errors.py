@@ -139,9 +139,13 @@ class NotFound(ScimError):
 
 
 class MethodNotAllowed(ScimError):
-    """The endpoint is there, but not for this method."""
+    """The endpoint is there, but not for this method; `allowed` names those that it has."""
 
     status = 405
+
+    def __init__(self, detail: str, *, allowed: str = "GET") -> None:
+        super().__init__(detail)
+        self.allowed = allowed
 
 
 class UniquenessViolated(ScimError):

@@ -55,6 +55,9 @@ class Unit:
         self._resources: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.resources)
         self._owners = dict(snapshot.owners)
         self._memberships: dict[ids.ResourceId, memberships.Membership] = {}
+        self._pairs: dict[ids.ResourceId, set[ids.ResourceId]] = {}
+        for group, member in snapshot.pairs:
+            self._pairs.setdefault(group, set()).add(member)
         self._left = {member: set(groups) for member, groups in snapshot.left.items()}
         self._deleted: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.deleted)
         self._logged: list[Logged] = []
@@ -288,7 +291,7 @@ class Unit:
     def _membership(self, group: ids.ResourceId) -> memberships.Membership:
         membership = self._memberships.get(group)
         if membership is None:
-            stored = frozenset(member for owner, member in self._snapshot.pairs if owner == group)
+            stored = frozenset(self._pairs.get(group, ()))
             is_new = group not in self._snapshot.resources
             count = 0 if is_new else self._snapshot.counted.get(group)
             membership = self._memberships[group] = memberships.Membership(stored, count)

@@ -210,6 +210,12 @@ async def test_what_is_wrong_is_refused_in_words(
 ) -> None:
     answer = await client.request(method, path, content=body)
     assert is_scim_error(answer, status, scim_type), answer.text
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+async def test_a_405_names_every_method_that_would_do(client: httpx.AsyncClient) -> None:
+    assert (await client.delete("/Users")).headers["allow"] == "GET, POST"
+    assert (await client.post("/Schemas", json={})).headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("path", ["/iam/scim/v1/Users", "/v1/Users", "/scim/v1/Users"])

@@ -523,3 +523,25 @@ def test_a_new_name_must_be_an_address(held: str, sent: dict[str, Any], status: 
         [change("replace", 1, sent)], stored(1, {"userName": held}), policy=policies.Policy(email_names=False)
     )
     assert anyhow.status == 200
+
+
+def test_deleting_a_member_of_many_groups_costs_no_more_than_their_number() -> None:
+    # Counted, not timed: each group's members are looked up, never all pairs again.
+    class Counted(set[tuple[ids.ResourceId, ids.ResourceId]]):
+        walks = 0
+
+        def __iter__(self) -> Any:
+            Counted.walks += 1
+            return super().__iter__()
+
+    groups = [stored(number, {"displayName": f"G{number}"}, "Group") for number in range(10, 60)]
+    deletion = change("delete", 1)
+    needs = snapshots.Needs()
+    snapshots.ask(needs, REGISTRY, deletion)
+    snapshot = snapshots.Snapshot(NOW, resources={one.id: one for one in (stored(1, ADA), *groups)})
+    snapshot.left = {rid(1): {one.id for one in groups}}
+    snapshot.pairs = Counted((one.id, rid(1)) for one in groups)
+    unit = units.Unit(REGISTRY, snapshot)
+    assert unit.apply(deletion).status == 204
+    assert len(unit.writes().memberships) == len(groups)
+    assert Counted.walks == 1
