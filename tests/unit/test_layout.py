@@ -66,5 +66,3 @@ def test_lock_files_carry_names_versions_and_hashes_only(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text
-    assert "--index-url" not in text
-    assert "--find-links" not in text
