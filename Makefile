@@ -30,7 +30,7 @@ dev: $(SETUP)  ## Run everything on this machine until Ctrl-C, with the tenant o
 	$(BIN)/usher dev
 
 test: $(SETUP)  ## Run all tests, against real servers that the tests start themselves
-	$(BIN)/python -m pytest -q
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m pytest -q --basetemp="$$folder/pytest"
 
 lint: $(SETUP)  ## Check style, types and import rules
 	$(BIN)/ruff check .
