@@ -1,7 +1,7 @@
 """What a batch asks of the store, is answered, and writes, as JSON; called by `batches`, pure.
 
-One JSON parameter holds the rows of all tables; `migrations/versions/0002_reading.sql` reads it, and
-`0003_deleted.sql` the questions. A table without rows is left out.
+One JSON parameter holds the rows of all tables, another the questions; `migrations/versions/0001_batches.sql`
+reads both. A table without rows is left out.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def snapshot(needs: snapshots.Needs, answers: dict[str, Any]) -> snapshots.Snaps
     """Read the answer of `usher_read_batch`."""
     found = snapshots.Snapshot(now=_moment(answers["now"]))
     found.policy = policies.from_document(answers["config"] or {})
-    named = dict(answers.get("named") or ())
-    for change_id, status, scim_type, detail, version in answers.get("applied") or ():
+    for change_id, status, scim_type, detail, version, about in answers.get("applied") or ():
         key = ids.ChangeId(uuid.UUID(change_id))
-        resource_id = _resource_id(named[change_id])
-        found.applied[key] = records.Outcome(key, status, scim_type, detail, version, resource_id=resource_id)
+        found.applied[key] = records.Outcome(
+            key, status, scim_type, detail, version, resource_id=_resource_id(about)
+        )
     for row in answers.get("resources") or ():
         stored = _stored(row)
         found.resources[stored.id] = stored

@@ -7,7 +7,7 @@
 
 -- Take the tenant's lock, check the epoch, and read what the batch must know.
 -- Each statement sees what was committed before the lock was granted. NULL: another drain has taken over.
-CREATE FUNCTION usher_open_batch(p_tenant uuid, p_epoch bigint, p_needs jsonb)
+CREATE FUNCTION usher_read_batch(p_tenant uuid, p_epoch bigint, p_needs jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -22,12 +22,15 @@ BEGIN
     IF v_epoch IS DISTINCT FROM p_epoch THEN
         RETURN NULL;
     END IF;
-    v_found := jsonb_build_object('now', clock_timestamp());
+    v_found := jsonb_build_object(
+        'now', clock_timestamp(), 'config', (SELECT config FROM tenants WHERE tenant = p_tenant));
     IF p_needs ? 'applied' THEN
         SELECT jsonb_agg(l.row) INTO v_part
           FROM jsonb_to_recordset(p_needs -> 'applied') AS n (accepted_at timestamptz, change_id uuid)
          CROSS JOIN LATERAL (
-             SELECT jsonb_build_array(change_id, status, scim_type, detail, version) AS row FROM change_log
+             -- A create that revived a user is logged with that user's id, which is not the change's own.
+             SELECT jsonb_build_array(change_id, status, scim_type, detail, version, resource_id) AS row
+               FROM change_log
               WHERE tenant = p_tenant AND accepted_at = n.accepted_at AND change_id = n.change_id
              OFFSET 0) l;
         v_found := v_found || jsonb_build_object('applied', v_part);
@@ -87,12 +90,52 @@ BEGIN
              OFFSET 0) r;
         v_found := v_found || jsonb_build_object('left', v_part);
     END IF;
+    -- Only a create whose name is taken costs more than this comparison.
+    IF jsonb_typeof(v_found -> 'owners') = 'array' THEN
+        SELECT jsonb_agg(r.row) INTO v_part
+          FROM jsonb_array_elements(v_found -> 'owners') AS o (owner)
+          JOIN jsonb_to_recordset(p_needs -> 'owners')
+               AS n (type text, path text, folded text, namesake boolean)
+            ON n.namesake AND n.type = o.owner ->> 0 AND n.path = o.owner ->> 1 AND n.folded = o.owner ->> 2
+         CROSS JOIN LATERAL (
+             SELECT jsonb_build_array(type, id, version, document, created_at, modified_at) AS row
+               FROM resources WHERE tenant = p_tenant AND type = n.type AND id = (o.owner ->> 3)::uuid
+             OFFSET 0) r;
+        v_found := v_found || jsonb_build_object('namesakes', v_part);
+    END IF;
+    -- The groups of a namesake count if it is inactive, or may be by then through another change of the batch.
+    IF jsonb_typeof(v_found -> 'namesakes') = 'array' THEN
+        SELECT jsonb_agg(jsonb_build_array(s.namesake -> 1, (
+                   SELECT coalesce(jsonb_agg(jsonb_build_array(
+                              g.type, g.id, g.version, g.document, g.created_at, g.modified_at)), '[]')
+                     FROM members m
+                    CROSS JOIN LATERAL (
+                        SELECT * FROM resources
+                         WHERE tenant = p_tenant AND type = 'Group' AND id = m.group_id
+                        OFFSET 0) g
+                    WHERE m.tenant = p_tenant AND m.member_id = (s.namesake ->> 1)::uuid)))
+          INTO v_part
+          FROM jsonb_array_elements(v_found -> 'namesakes') AS s (namesake)
+         WHERE s.namesake -> 3 -> 'active' = 'false'
+            OR EXISTS (SELECT FROM jsonb_to_recordset(p_needs -> 'resources') AS t (id text)
+                        WHERE t.id = s.namesake ->> 1);
+        v_found := v_found || jsonb_build_object('namesakes_left', v_part);
+    END IF;
+    IF p_needs ? 'deleted' THEN
+        SELECT jsonb_agg(d.row) INTO v_part
+          FROM jsonb_to_recordset(p_needs -> 'deleted') AS n (type text, id uuid)
+         CROSS JOIN LATERAL (
+             SELECT jsonb_build_array(type, id, version, document, created_at, modified_at) AS row
+               FROM deleted_resources WHERE tenant = p_tenant AND type = n.type AND id = n.id
+             OFFSET 0) d;
+        v_found := v_found || jsonb_build_object('deleted', v_part);
+    END IF;
     RETURN v_found;
 END
 $$;
 
 -- Write the result of the batch: what is given up goes before what is taken, since it may be the same.
-CREATE FUNCTION usher_apply_batch(p_tenant uuid, p_now timestamptz, p_rows jsonb)
+CREATE FUNCTION usher_write_batch(p_tenant uuid, p_now timestamptz, p_rows jsonb)
 RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -125,19 +168,19 @@ BEGIN
         DELETE FROM resources WHERE tenant = p_tenant AND type = v.type AND id = v.id;
     END LOOP;
     FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'updated')
-                           AS x (type text, id uuid, version bigint, document jsonb, external_id text,
-                                 display_name text, modified_at timestamptz) LOOP
+                           AS x (type text, id uuid, version bigint, document jsonb, folded jsonb,
+                                 external_id text, display_name text, modified_at timestamptz) LOOP
         UPDATE resources
-           SET version = v.version, document = v.document, external_id = v.external_id,
+           SET version = v.version, document = v.document, folded = v.folded, external_id = v.external_id,
                display_name = v.display_name, modified_at = v.modified_at
          WHERE tenant = p_tenant AND type = v.type AND id = v.id;
     END LOOP;
     IF p_rows ? 'inserted' THEN
-        INSERT INTO resources (tenant, type, id, version, document, external_id, display_name,
+        INSERT INTO resources (tenant, type, id, version, document, folded, external_id, display_name,
                                created_at, modified_at)
-        SELECT p_tenant, type, id, version, document, external_id, display_name, created_at, modified_at
+        SELECT p_tenant, type, id, version, document, folded, external_id, display_name, created_at, modified_at
           FROM jsonb_to_recordset(p_rows -> 'inserted')
-               AS r (type text, id uuid, version bigint, document jsonb, external_id text,
+               AS r (type text, id uuid, version bigint, document jsonb, folded jsonb, external_id text,
                      display_name text, created_at timestamptz, modified_at timestamptz);
     END IF;
     IF p_rows ? 'unique_added' THEN
@@ -153,10 +196,10 @@ BEGIN
                AS v (type text, path text, folded text, id uuid);
     END IF;
     IF p_rows ? 'joined' THEN
-        INSERT INTO members (tenant, group_id, member_id, member_type, display)
-        SELECT p_tenant, group_id, member_id, member_type, display
+        INSERT INTO members (tenant, group_id, member_id, member_type, display, folded)
+        SELECT p_tenant, group_id, member_id, member_type, display, folded
           FROM jsonb_to_recordset(p_rows -> 'joined')
-               AS p (group_id uuid, member_id uuid, member_type text, display text)
+               AS p (group_id uuid, member_id uuid, member_type text, display text, folded text)
             ON CONFLICT (tenant, group_id, member_id) DO NOTHING;
     END IF;
     IF p_rows ? 'totals' THEN
