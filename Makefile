@@ -8,7 +8,7 @@ UV     := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SETUP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint bench e2e format lock clean
+.PHONY: help demo dev test lint bench fuzz e2e e2e-full docs format lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -29,8 +29,8 @@ demo: $(SETUP)  ## Play Okta's and Entra's conversations against a fresh Usher, 
 dev: $(SETUP)  ## Run everything on this machine until Ctrl-C, with the tenant of examples/acme.yaml
 	$(BIN)/usher dev
 
-test: $(SETUP)  ## Run all tests, against real servers that the tests start themselves
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m pytest -q --basetemp="$$folder/pytest"
+test: $(SETUP)  ## Run all tests but those of e2e, against real servers that the tests start themselves
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m pytest -q --basetemp="$$folder/pytest" --ignore=tests/e2e
 
 lint: $(SETUP)  ## Check style, types and import rules
 	$(BIN)/ruff check .
@@ -43,8 +43,21 @@ bench: $(SETUP)  ## Measure against the baselines; writes build/bench.json
 	$(BIN)/python tests/bench/sizes.py
 	$(BIN)/python tests/bench/creates.py
 
-e2e: $(SETUP)  ## Run the tests that need a Kubernetes API server
-	@echo "e2e: no tests yet; the chart and the operator are tested by make test without an API server"
+fuzz: $(SETUP)  ## Send odd input to all that reads it, for FUZZ_SECONDS (60); what fails is kept in build/fuzz
+	$(BIN)/python tests/fuzz/fuzz.py $(or $(FUZZ_SECONDS),60)
+
+e2e: $(SETUP)  ## Run the operator's tests on a Kubernetes API server, built once with Go, or on USHER_E2E_CONTEXT
+e2e-full: $(SETUP)  ## The same, with the large sizes too
+
+e2e: SIZES := -m "not full"
+# Built before pytest runs, so that the minutes of the first time can be watched.
+e2e e2e-full:
+	@[ -n "$$USHER_E2E_CONTEXT" ] || $(BIN)/python tests/e2e/controlplane/builds.py
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m pytest -q --basetemp="$$folder/pytest" $(SIZES) tests/e2e
+
+docs: $(SETUP)  ## Write what of the documentation is made out of the CRD and the chart's values
+	$(BIN)/python tests/tools/crd_reference.py
+	$(BIN)/python tests/tools/chart_values.py
 
 format: $(SETUP)  ## Format the code
 	$(BIN)/ruff format .

@@ -35,6 +35,8 @@ class Attribute:
     uniqueness: Uniqueness = "none"
     canonical_values: tuple[str, ...] = ()
     reference_types: tuple[str, ...] = ()
+    reference_endpoints: tuple[str, ...] = ()
+    """Where the resource types among `reference_types` are served, in lower case; no schema says it."""
     description: str = ""
     sub_attributes: Mapping[str, Attribute] = field(default_factory=dict, hash=False)
 
@@ -81,11 +83,18 @@ COMMON_ATTRIBUTES: Final[Mapping[str, Attribute]] = _by_name(
 
 
 def load_attributes(
-    document: dict[str, Any], key: str, owner: str, *, nested: int, joint: str = ":"
+    document: dict[str, Any],
+    key: str,
+    owner: str,
+    endpoints: Mapping[str, str],
+    *,
+    nested: int,
+    joint: str = ":",
 ) -> dict[str, Attribute]:
     """Read the attributes listed under a key, complex ones `nested` levels deep.
 
-    `owner` and `joint` stand before an attribute's name in errors.
+    `owner` and `joint` stand before an attribute's name in errors; `endpoints` tells where resource types are
+    served.
 
     Raises:
         InvalidValue: something in the list is no attribute; the detail names it.
@@ -95,14 +104,16 @@ def load_attributes(
         raise errors.InvalidValue(f"{owner}: {key} must be a list of at least one attribute.")
     attributes: dict[str, Attribute] = {}
     for item in listed:
-        attribute = _attribute(item, owner, joint, nested=nested)
+        attribute = _attribute(item, owner, joint, endpoints, nested=nested)
         if attribute.name.lower() in attributes:
             raise errors.InvalidValue(f"{owner}: the attribute {attribute.name} is defined twice.")
         attributes[attribute.name.lower()] = attribute
     return attributes
 
 
-def _attribute(document: Any, owner: str, joint: str, *, nested: int) -> Attribute:
+def _attribute(
+    document: Any, owner: str, joint: str, endpoints: Mapping[str, str], *, nested: int
+) -> Attribute:
     if not isinstance(document, dict):
         raise errors.InvalidValue(f"{owner}: each attribute must be a JSON object.")
     name = read_text(document, "name", owner, required=True)
@@ -114,7 +125,8 @@ def _attribute(document: Any, owner: str, joint: str, *, nested: int) -> Attribu
         raise errors.InvalidValue(f"{path}: a sub-attribute can't be complex.")
     subs: dict[str, Attribute] = {}
     if type_ == "complex":
-        subs = load_attributes(document, "subAttributes", path, nested=nested - 1, joint=".")
+        subs = load_attributes(document, "subAttributes", path, endpoints, nested=nested - 1, joint=".")
+    reference_types = _texts(document, "referenceTypes", path)
     return Attribute(
         name,
         type_,
@@ -125,7 +137,8 @@ def _attribute(document: Any, owner: str, joint: str, *, nested: int) -> Attribu
         returned=cast(Returned, _choice(document, "returned", path, get_args(Returned), "default")),
         uniqueness=cast(Uniqueness, _choice(document, "uniqueness", path, get_args(Uniqueness), "none")),
         canonical_values=_texts(document, "canonicalValues", path),
-        reference_types=_texts(document, "referenceTypes", path),
+        reference_types=reference_types,
+        reference_endpoints=tuple(endpoints[name].lower() for name in reference_types if name in endpoints),
         description=read_text(document, "description", path),
         sub_attributes=subs,
     )

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -131,8 +131,9 @@ def _text(_target: Attribute, path: str, token: str) -> str:
         text = json.loads(token, strict=False)
     except ValueError as exc:
         raise errors.InvalidFilter(f"The value compared with {path} is no JSON string.") from exc
-    if values.unstorable(text):
-        raise errors.InvalidFilter(f"The value compared with {path} has a character that no value can have.")
+    flaw = values.unstorable(text)
+    if flaw is not None:
+        raise errors.InvalidFilter(f"The value compared with {path} has {flaw}, which no value can have.")
     return str(text)
 
 
@@ -165,6 +166,23 @@ _READERS: Final[dict[str, Callable[[Attribute, str, str], str | int | float | bo
     "decimal": _number,
     "dateTime": _date_time,
 }
+
+
+def size(filter_: Filter) -> int:
+    """Count the comparisons of a filter."""
+    return sum(1 for _ in attributes(filter_))
+
+
+def attributes(filter_: Filter) -> Iterator[AttributeReference]:
+    """List what a filter compares, or asks the presence of."""
+    match filter_:
+        case And(left, right) | Or(left, right):
+            yield from attributes(left)
+            yield from attributes(right)
+        case Not(inner) | ValuePath(_, inner):
+            yield from attributes(inner)
+        case Comparison(reference) | Presence(reference):
+            yield reference
 
 
 def implied(filter_: Filter) -> dict[str, Any] | None:

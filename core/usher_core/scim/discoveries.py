@@ -9,11 +9,11 @@ from typing import Any
 
 from usher_core.scim import messages
 from usher_core.scim.schemas import (
-    RESOURCE_TYPE,
     SERVICE_PROVIDER_CONFIG,
     Registry,
     ResourceType,
     Schema,
+    dump_resource_type,
     dump_schema,
 )
 
@@ -21,6 +21,8 @@ from usher_core.scim.schemas import (
 def service_provider_config(
     base_url: str,
     *,
+    bulk_operations: int = 1000,
+    bulk_payload: int = 1_048_576,
     max_results: int = 200,
     default_page_size: int = 100,
     cursor_lifetime: int = 3600,
@@ -28,14 +30,14 @@ def service_provider_config(
 ) -> dict[str, Any]:
     """Describe the service (RFC 7643 §5); `base_url` is that of the tenant, without a slash at its end.
 
-    `cursor_lifetime` in seconds.
+    `bulk_payload` in bytes, `cursor_lifetime` in seconds.
     """
     config: dict[str, Any] = {"schemas": [SERVICE_PROVIDER_CONFIG]}
     if documentation_uri is not None:
         config["documentationUri"] = documentation_uri
     return config | {
         "patch": {"supported": True},
-        "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
+        "bulk": {"supported": True, "maxOperations": bulk_operations, "maxPayloadSize": bulk_payload},
         "filter": {"supported": True, "maxResults": max_results},
         "changePassword": {"supported": False},
         "sort": {"supported": True},
@@ -70,21 +72,8 @@ def resource_types(registry: Registry, base_url: str) -> dict[str, Any]:
 
 def resource_type(described: ResourceType, base_url: str) -> dict[str, Any]:
     """Describe one resource type."""
-    document: dict[str, Any] = {
-        "schemas": [RESOURCE_TYPE],
-        "id": described.name,
-        "name": described.name,
-        "endpoint": f"/{described.endpoint}",
-        "description": described.description,
-        "schema": described.schema.id,
-    }
-    if described.extensions:
-        document["schemaExtensions"] = [
-            {"schema": extension.schema.id, "required": extension.required}
-            for extension in described.extensions
-        ]
-    document["meta"] = _meta("ResourceType", f"{base_url}/ResourceTypes/{described.name}")
-    return document
+    location = f"{base_url}/ResourceTypes/{described.name}"
+    return dump_resource_type(described) | {"meta": _meta("ResourceType", location)}
 
 
 def schemas(registry: Registry, base_url: str) -> dict[str, Any]:

@@ -14,16 +14,21 @@ from typing import Any, Final
 
 from usher_core import errors
 from usher_core.scim import members, readers, references
+from usher_core.scim.readers import MAX_ELEMENTS as MAX_ELEMENTS
 from usher_core.scim.readers import Reader
 from usher_core.scim.references import AttributeReference
-from usher_core.scim.schemas import COMMON_ATTRIBUTES, Attribute, ResourceType
+from usher_core.scim.schemas import COMMON_ATTRIBUTES, USER, Attribute, ResourceType
 from usher_core.scim.values import fold as fold
 
 MAX_DEPTH: Final = 32
 # Of a value that resources are looked up by: an index holds it whole (PostgreSQL allows 2,704 bytes a row).
 MAX_INDEXED_BYTES: Final = 1024
-# Elements of a multi-valued attribute, members of a group apart: finding duplicates compares them.
-MAX_ELEMENTS: Final = 1000
+# Set behind the path of a unique attribute whose case counts; no path has a blank.
+_EXACT: Final = " exact"
+# The types whose values are text and nothing more.
+TEXTS: Final = frozenset({"string", "reference", "binary"})
+_LOOKED_UP: Final = frozenset({"displayName", "emails.value"})
+_CASELESS: Final = Attribute("text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,17 @@ def refuse_other_versions(schemas: Any) -> None:
     listed = [schemas] if isinstance(schemas, str) else schemas or []
     if not isinstance(listed, list) or not all(isinstance(urn, str) for urn in listed):
         raise errors.InvalidValue("schemas must be a list of strings.")
+    readers.refuse_many(listed, "schemas")
     if listed and all(urn.lower().startswith("urn:scim:schemas:") for urn in listed):
         raise errors.InvalidVersion("This service speaks SCIM 2.0 only; the schemas sent are of SCIM 1.x.")
+
+
+def require_message(schemas: Any, urn: str) -> None:
+    """Refuse a message whose `schemas` name others than its own; they may be left out."""
+    refuse_other_versions(schemas)
+    urns = [schemas] if isinstance(schemas, str) else schemas or []
+    if urns and urn.lower() not in {one.lower() for one in urns}:
+        raise errors.InvalidSyntax(f"schemas must hold {urn}.")
 
 
 def refuse_deep(value: Any) -> None:
@@ -150,8 +164,9 @@ def refuse_deep(value: Any) -> None:
         level = [
             child
             for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
+            for child in (item.values() if type(item) is dict else item)
+            # Of JSON nothing else is nested; isinstance would take twice as long for a million values.
+            if type(child) is dict or type(child) is list
         ]
         if not level:
             return
@@ -182,7 +197,29 @@ def _reader(resource_type: ResourceType, attribute: Attribute, path: str) -> Rea
     if attribute.name in resource_type.stored_apart:
         return functools.partial(members.read, attribute)
     read = readers.whole(attribute, path)
+    if tells_access(resource_type, path):
+        return readers.denying(read)
     return readers.discarding(read) if attribute.hidden else read
+
+
+def with_active(
+    resource_type: ResourceType, document: dict[str, Any], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Say whether a user is active where a POST or PUT does not: a new one is, another one stays as it was.
+
+    So nobody comes back, or is shut out, by what a client leaves out (RFC 7644 §3.3, §3.5.1 leave it to us).
+    `before` is the user that a PUT replaces; where a PATCH removed the attribute, it stays away.
+    """
+    if "active" in document or not tells_access(resource_type, "active"):
+        return document
+    if before is None:
+        return document | {"active": True}
+    return document | {"active": before["active"]} if "active" in before else document
+
+
+def tells_access(resource_type: ResourceType, path: str) -> bool:
+    """Tell whether a path is that of the attribute `active` of users, without which nobody has access."""
+    return path == "active" and resource_type.schema.id == USER
 
 
 def split_members(
@@ -223,34 +260,73 @@ def found(reference: AttributeReference, document: Mapping[str, Any]) -> list[An
     return [value for value in listed if value is not None]
 
 
+def unique_spaces(resource_type: ResourceType) -> tuple[str, ...]:
+    """List the spaces in which values of a resource type must be unique, one for each attribute."""
+    return tuple(unique_space(reference) for reference in _unique(resource_type))
+
+
+def unique_space(reference: AttributeReference) -> str:
+    """Name the space in which the values of an attribute are unique: its path, and whether the case counts.
+
+    Values that are compared in another way lie in another space, so those of two schemas are beside each
+    other while one takes the other's place.
+    """
+    return f"{reference.path}{_EXACT}" if reference.target.case_exact else reference.path
+
+
+def path_of_space(space: str) -> str:
+    """Tell the path of the attribute whose values must be unique in a space."""
+    return space.removesuffix(_EXACT)
+
+
 def unique_values(resource_type: ResourceType, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List the canonical path and the folded value of all that must be unique (RFC 7643 §7)."""
+    """List the space and the folded value of all that must be unique (RFC 7643 §7)."""
     pairs: dict[tuple[str, str], None] = {}
     for reference in _unique(resource_type):
+        space = unique_space(reference)
         for value in found(reference, document):
             if not isinstance(value, dict) and value != "":
-                pairs[reference.path, fold(reference.target, value)] = None
+                pairs[space, fold(reference.target, value)] = None
     return list(pairs)
 
 
 def lookup_values(resource_type: ResourceType, document: Mapping[str, Any]) -> dict[str, Any]:
     """List what clients look resources up by, beside the unique values.
 
-    `external_id` is exact; `display_name` is folded; `emails` are folded, without repetition.
+    `external_id` is exact; `display_name` is folded; `emails` are folded, without repetition. Whether the
+    case counts is for the comparison to say: what is looked up stays the same when a schema changes.
     """
-    display_name = resource_type.schema.attribute("displayName")
-    emails = resource_type.schema.attribute("emails")
-    named = None if display_name is None else document.get(display_name.name)
-    addresses: dict[str, None] = {}
-    if emails is not None and emails.value is not None:
-        for address in found(AttributeReference(None, emails, emails.value), document):
-            if address:
-                addresses[fold(emails.value, address)] = None
+    texts = {
+        path: list(dict.fromkeys(fold_caseless(text) for text in found(reference, document)))
+        for path, reference in looked_up(resource_type).items()
+    }
+    named = texts.get("displayName")
     return {
         "external_id": document.get("externalId") or None,
-        "display_name": None if named is None or display_name is None else fold(display_name, named),
-        "emails": list(addresses),
+        "display_name": named[0] if named else None,
+        "emails": [address for address in texts.get("emails.value", ()) if address],
     }
+
+
+@functools.lru_cache(maxsize=1024)
+def looked_up(resource_type: ResourceType) -> Mapping[str, AttributeReference]:
+    """Find the attributes by whose values resources are looked up, by their paths.
+
+    A tenant's own resource type may have attributes of these names that are of another form.
+    """
+    return {
+        reference.path: reference
+        for reference in references_of(resource_type)
+        if reference.path in _LOOKED_UP
+        and reference.target.type in TEXTS
+        and reference.attribute.multi_valued == (reference.sub_attribute is not None)
+        and not (reference.sub_attribute is not None and reference.target.multi_valued)
+    }
+
+
+def fold_caseless(text: str) -> str:
+    """Fold a text whatever its attribute says of the case."""
+    return fold(_CASELESS, text)
 
 
 def refuse_oversized(resource_type: ResourceType, document: Mapping[str, Any]) -> None:
@@ -259,24 +335,32 @@ def refuse_oversized(resource_type: ResourceType, document: Mapping[str, Any]) -
     Raises:
         InvalidValue: naming the attribute and the limit.
     """
-    values = lookup_values(resource_type, document)
-    looked_up = [
-        *unique_values(resource_type, document),
-        ("externalId", values["external_id"]),
-        ("displayName", values["display_name"]),
-        *(("emails.value", address) for address in values["emails"]),
-    ]
-    for path, text in looked_up:
-        # Most are far shorter than the limit even at four bytes a character.
-        if text and len(text) * 4 > MAX_INDEXED_BYTES and len(text.encode()) > MAX_INDEXED_BYTES:
-            raise errors.InvalidValue(f"{path} is longer than {MAX_INDEXED_BYTES} bytes.")
+    for reference in _indexed(resource_type):
+        for text in found(reference, document):
+            if isinstance(text, str) and _is_oversized(reference.target, text):
+                raise errors.InvalidValue(f"{reference.path} is longer than {MAX_INDEXED_BYTES} bytes.")
     for name, value in document.items():
         if name in resource_type.stored_apart:
             continue
         lists = value.items() if isinstance(value, dict) else ((name, value),)
         for attribute, elements in lists:
-            if isinstance(elements, list) and len(elements) > MAX_ELEMENTS:
-                raise errors.InvalidValue(f"{attribute} has more than {MAX_ELEMENTS} values.")
+            if isinstance(elements, list):
+                readers.refuse_many(elements, attribute)
+
+
+@functools.lru_cache(maxsize=1024)
+def _indexed(resource_type: ResourceType) -> tuple[AttributeReference, ...]:
+    named = (
+        references.resolve(name, resource_type) for name in ("externalId", "displayName", "emails.value")
+    )
+    return (*_unique(resource_type), *(reference for reference in named if reference is not None))
+
+
+def _is_oversized(attribute: Attribute, text: str) -> bool:
+    if text.isascii():
+        return len(text) > MAX_INDEXED_BYTES
+    # Folded, three letters take two bytes at least: a text far too long need not be.
+    return len(text) > 2 * MAX_INDEXED_BYTES or len(fold(attribute, text).encode()) > MAX_INDEXED_BYTES
 
 
 def refuse_immutable(

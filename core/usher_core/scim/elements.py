@@ -6,11 +6,11 @@ unassigned. Nothing given is ever changed in place, and an operation applied twi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, Final
 
 from usher_core import errors
-from usher_core.scim import conditions, evaluations
+from usher_core.scim import conditions, evaluations, repetitions
 from usher_core.scim.paths import Path
 from usher_core.scim.schemas import Attribute
 
@@ -66,52 +66,44 @@ def _changed_list(attribute: Attribute, op: str, value: Any, current: list[Any])
     if value is None:
         return None
     # Entra ID: a remove that lists values removes those alone.
-    return [held for held in current if not any(_names(attribute, item, held) for item in value)] or None
+    return _without(attribute, current, value) or None
 
 
-def _added(attribute: Attribute, current: list[Any], given: list[Any]) -> list[Any]:
+def _without(attribute: Attribute, current: list[Any], listed: list[Any]) -> list[Any]:
+    """Leave out what is listed; whatever a listed value doesn't mention may be anything."""
+    unwanted: dict[tuple[str, ...], set[Hashable]] = {}
+    for item in listed:
+        names = repetitions.told_by(item) or (tuple(sorted(item)) if isinstance(item, dict) else ())
+        unwanted.setdefault(names, set()).add(repetitions.key(attribute, item, names))
+    return [
+        held
+        for held in current
+        if not any(repetitions.key(attribute, held, names) in keys for names, keys in unwanted.items())
+    ]
+
+
+def _added(attribute: Attribute, current: list[Any], given: list[Any], *, merges: bool = True) -> list[Any]:
     result = list(current)
     touched = set()
+    places: dict[Hashable, int] = {}
+    for place, held in enumerate(current):
+        _note(places, attribute, held, place)
     for item in given:
-        index = next((i for i, held in enumerate(result) if _same(attribute, item, held)), None)
+        index = places.get(next(repetitions.keys(attribute, item)))
         if index is None:
             index = len(result)
             result.append(item)
+            _note(places, attribute, item, index)
         elif isinstance(item, dict):
-            result[index] = {**result[index], **item}
+            result[index] = {**result[index], **item} if merges else item
         if isinstance(item, dict) and item.get("primary") is True:
             touched.add(index)
     return _with_one_primary(attribute, result, touched)
 
 
-def _same(attribute: Attribute, given: Any, held: Any) -> bool:
-    """Whether adding `given` would repeat `held`: RFC 7643 §2.4 counts value and type."""
-    if not isinstance(given, dict):
-        return bool(evaluations.comparable(attribute, given) == evaluations.comparable(attribute, held))
-    if "value" not in given:
-        return bool(given == held)
-    return _agree(attribute, given, held, ("value", "type"))
-
-
-def _names(attribute: Attribute, listed: Any, held: Any) -> bool:
-    """Whether a value listed for removal means `held`; what it doesn't mention may be anything."""
-    if not isinstance(listed, dict):
-        return _same(attribute, listed, held)
-    return _agree(attribute, listed, held, ("value", "type") if "value" in listed else tuple(listed))
-
-
-def _agree(
-    attribute: Attribute, given: Mapping[str, Any], held: Mapping[str, Any], names: tuple[str, ...]
-) -> bool:
-    for name in names:
-        sub = attribute.sub_attributes[name.lower()] if name in given else None
-        if sub is None:
-            continue
-        if name not in held:
-            return False
-        if evaluations.comparable(sub, given[name]) != evaluations.comparable(sub, held[name]):
-            return False
-    return True
+def _note(places: dict[Hashable, int], attribute: Attribute, element: Any, place: int) -> None:
+    for key in repetitions.keys(attribute, element):
+        places.setdefault(key, place)
 
 
 # Elements of a list, or the single value of a complex attribute, chosen by a filter.
@@ -121,24 +113,22 @@ def _changed_elements(path: Path, op: str, value: Any, current: Any) -> Any:
     attribute = path.reference.attribute
     single = [] if current is None else [current]
     held = list(current or []) if attribute.multi_valued else single
-    condition = path.filter
-    chosen = [
-        index
-        for index, element in enumerate(held)
-        if condition is None or evaluations.matches_element(condition, element)
-    ]
+    is_chosen = evaluations.element_test(path.filter) if path.filter is not None else lambda _: True
+    chosen = {index: None for index, element in enumerate(held) if is_chosen(element)}
     if op == "remove":
         result = _removed(path, held, chosen)
     elif chosen:
         result = _updated(path, op, value, held, chosen)
     else:
-        result = _with_new(path, value, held)
-    if attribute.multi_valued:
-        return result or None
-    return result[0] if result else None
+        result = _with_new(path, op, value, held)
+    if not attribute.multi_valued:
+        return result[0] if result else None
+    if op != "remove" or path.reference.sub_attribute is not None:
+        result = repetitions.once(attribute, result)  # two may have become one: RFC 7643 §2.4
+    return result or None
 
 
-def _removed(path: Path, held: list[Any], chosen: list[int]) -> list[Any]:
+def _removed(path: Path, held: list[Any], chosen: Collection[int]) -> list[Any]:
     sub = path.reference.sub_attribute
     result = []
     for index, element in enumerate(held):
@@ -152,7 +142,7 @@ def _removed(path: Path, held: list[Any], chosen: list[int]) -> list[Any]:
     return result
 
 
-def _with_new(path: Path, value: Any, held: list[Any]) -> list[Any]:
+def _with_new(path: Path, op: str, value: Any, held: list[Any]) -> list[Any]:
     """Add the element that the filter describes; Entra ID expects it where RFC 7644 answers noTarget."""
     described = {} if path.filter is None else conditions.implied(path.filter)
     attribute, sub = path.reference.attribute, path.reference.sub_attribute
@@ -161,12 +151,15 @@ def _with_new(path: Path, value: Any, held: list[Any]) -> list[Any]:
     if attribute.type != "complex":
         return _added(attribute, held, [value])
     element = _assigned({**described, **(value if sub is None else {sub.name: value})})
-    # A value that contradicts the filter must not make one more element each time it is sent.
-    return _added(attribute, held, [element] if element else [])
+    # A value that contradicts the filter must not make one more element each time it is sent. Of one that is
+    # there a replace leaves what it would leave when sent again, for then the filter finds it.
+    return _added(attribute, held, [element] if element else [], merges=op != "replace" or sub is not None)
 
 
-def _updated(path: Path, op: str, value: Any, held: list[Any], chosen: list[int]) -> list[Any]:
+def _updated(path: Path, op: str, value: Any, held: list[Any], chosen: Collection[int]) -> list[Any]:
     attribute, sub = path.reference.attribute, path.reference.sub_attribute
+    # RFC 7644 §3.5.2.3 replaces the element; it stays the one that the filter chooses.
+    kept = (conditions.implied(path.filter) if path.filter is not None else None) or {}
     result = list(held)
     touched = set()
     for index in chosen:
@@ -174,10 +167,7 @@ def _updated(path: Path, op: str, value: Any, held: list[Any], chosen: list[int]
             result[index] = value
             continue
         given = {sub.name: value} if sub is not None else value
-        base = held[index]
-        if op == "replace" and sub is None:
-            # RFC 7644 §3.5.2.3 replaces the element; it stays the one that the filter chooses.
-            base = (conditions.implied(path.filter) if path.filter is not None else None) or {}
+        base = kept if op == "replace" and sub is None else held[index]
         result[index] = _assigned({**base, **given})
         if result[index].get("primary") is True:
             touched.add(index)

@@ -1,6 +1,6 @@
 """Filters run on documents, in memory.
 
-`patches` chooses the elements of a value path with `matches_element`; tests hold the store's SQL against
+`patches` chooses the elements of a value path with an `element_test`; tests hold the store's SQL against
 `matches`. Texts are compared folded where the schema says that case does not count, dates as moments in time.
 """
 
@@ -37,47 +37,56 @@ def matches(filter_: Filter, document: Mapping[str, Any]) -> bool:
         case Not(inner):
             return not matches(inner, document)
         case ValuePath(reference, inner):
-            found = documents.found(reference, document)
-            return any(matches_element(inner, element) for element in found)
+            return any(map(element_test(inner), documents.found(reference, document)))
         case Comparison(reference) | Presence(reference):
-            return _holds(filter_, documents.found(reference, document))
+            return _test(filter_)(documents.found(reference, document))
 
 
-def matches_element(filter_: Filter, element: Any) -> bool:
-    """Whether one value of an attribute matches the filter of a value path on that attribute."""
+def element_test(filter_: Filter) -> Callable[[Any], bool]:
+    """Make the test of whether one value of an attribute matches the filter of a value path on it."""
     match filter_:
         case And(left, right):
-            return matches_element(left, element) and matches_element(right, element)
+            both = element_test(left), element_test(right)
+            return lambda element: both[0](element) and both[1](element)
         case Or(left, right):
-            return matches_element(left, element) or matches_element(right, element)
+            either = element_test(left), element_test(right)
+            return lambda element: either[0](element) or either[1](element)
         case Not(inner):
-            return not matches_element(inner, element)
+            holds = element_test(inner)
+            return lambda element: not holds(element)
         case Comparison(reference) | Presence(reference):
-            held = element
-            if reference.sub_attribute is not None:
-                held = element.get(reference.sub_attribute.name) if isinstance(element, dict) else None
-            listed = held if isinstance(held, list) else [held]
-            return _holds(filter_, [value for value in listed if value is not None])
+            return _element_test(reference.sub_attribute, _test(filter_))
         case ValuePath():  # the parser makes none inside another
-            return False
+            return lambda _: False
 
 
-def _holds(condition: Comparison | Presence, found: list[Any]) -> bool:
+def _element_test(sub: Attribute | None, test: Callable[[list[Any]], bool]) -> Callable[[Any], bool]:
+    def of_element(element: Any) -> bool:
+        held = element
+        if sub is not None:
+            held = element.get(sub.name) if isinstance(element, dict) else None
+        listed = held if isinstance(held, list) else [held]
+        return test([value for value in listed if value is not None])
+
+    return of_element
+
+
+def _test(condition: Comparison | Presence) -> Callable[[list[Any]], bool]:
+    """Make the test of whether one of the values that were found stands in the relation."""
     if isinstance(condition, Presence):
-        return any(value not in ("", {}) for value in found)
+        return lambda found: any(value not in ("", {}) for value in found)
+    is_unequal = condition.operator == "ne"
     if condition.value is None:
-        return bool(found) == (condition.operator == "ne")
-    if not found:
-        return condition.operator == "ne"
+        return lambda found: bool(found) == is_unequal
     relation = _RELATIONS[condition.operator]
     target = condition.attribute.target
-    wanted = comparable(target, condition.value)
-    return any(relation(comparable(target, value), wanted) for value in found)
+    wanted = values.comparable(target, condition.value)
 
+    def compare(found: list[Any]) -> bool:
+        return (
+            any(relation(values.comparable(target, value), wanted) for value in found)
+            if found
+            else is_unequal
+        )
 
-def comparable(attribute: Attribute, value: Any) -> Any:
-    """Bring a value to the form in which the relations of filters compare it."""
-    if isinstance(value, str):
-        moment = values.date_time(value) if attribute.type == "dateTime" else None
-        return moment if moment is not None else values.fold(attribute, value)
-    return value
+    return compare

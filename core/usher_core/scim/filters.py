@@ -8,7 +8,6 @@ than `MAX_DEPTH` groups.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Final, NamedTuple, NoReturn, cast
 
@@ -58,8 +57,9 @@ class _Token(NamedTuple):
 def _tokens(text: str) -> list[_Token]:
     if len(text) > MAX_LENGTH:
         raise errors.InvalidFilter(f"The filter is longer than {MAX_LENGTH} characters.")
-    if values.unstorable(text):
-        raise errors.InvalidFilter("The filter holds a character that no value can hold.")
+    flaw = values.unstorable(text)
+    if flaw is not None:
+        raise errors.InvalidFilter(f"The filter holds {flaw}, which no value can hold.")
     tokens: list[_Token] = []
     position = _end_of_space(text, 0)
     while position < len(text):
@@ -223,7 +223,7 @@ def _resolve_inside(name: str, scope: AttributeReference) -> AttributeReference:
     if sub is not None:
         if sub.hidden:
             raise errors.InvalidFilter(f"{scope.path}.{sub.name} can't be used in a filter.")
-        return dataclasses.replace(scope, sub_attribute=sub)
+        return AttributeReference(scope.urn, scope.attribute, sub)
     if scope.attribute.type != "complex" and name.lower() == "value":
         return scope
     known = (sub.name for sub in scope.attribute.sub_attributes.values())

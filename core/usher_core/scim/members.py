@@ -8,12 +8,16 @@ the rows applies them in order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from usher_core import errors
-from usher_core.scim import values
+from usher_core.scim import conditions, values
 from usher_core.scim.filters import Comparison, Filter, Or
 from usher_core.scim.schemas import Attribute
+
+# In one message; a group may have any number, and a body of the usual limit holds fewer members with our ids.
+MAX_MEMBERS: Final = 25_000
+_NAMES: Final = frozenset({"value", "$ref", "type", "display"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +72,48 @@ def read(attribute: Attribute, value: Any) -> list[dict[str, Any]] | None:
     """
     if value is None:
         return None
-    listed = value if isinstance(value, list) else [value]
+    types = _types(attribute)
     found: dict[str, dict[str, Any]] = {}
-    for item in listed:
+    for item in _listed(attribute, value):
         if item is not None:
-            member = _member(attribute, item)
+            member = _member(attribute, types, item)
             found.setdefault(member["value"], member)
     return list(found.values())
 
 
 def read_values(attribute: Attribute, value: Any) -> list[str]:
     """Read the ids of members to be removed; what is malformed counts as not given."""
-    listed = value if isinstance(value, list) else [value]
+    types = _types(attribute)
     found: dict[str, None] = {}
-    for item in listed:
-        try:
-            found[_member(attribute, item)["value"]] = None
-        except errors.InvalidValue:
-            continue
+    for item in _listed(attribute, value):
+        if isinstance(item, str | dict):
+            try:
+                found[_member(attribute, types, item)["value"]] = None
+            except errors.InvalidValue:
+                continue
     return list(found)
+
+
+def _listed(attribute: Attribute, value: Any) -> list[Any]:
+    listed = value if isinstance(value, list) else [value]
+    refuse_many(attribute.name, len(listed))
+    return listed
+
+
+def refuse_many(name: str, number: int) -> None:
+    """Refuse more members than one message may list.
+
+    Raises:
+        InvalidValue: says so.
+    """
+    if number > MAX_MEMBERS:
+        raise errors.InvalidValue(f"{name}: more than {MAX_MEMBERS} values in one message; send several.")
+
+
+def types(attribute: Attribute) -> tuple[str, ...]:
+    """List the resource types whose resources may be members (RFC 7643 §7, `referenceTypes`)."""
+    reference = attribute.sub_attribute("$ref")
+    return () if reference is None else reference.reference_types
 
 
 def load(documents: list[dict[str, Any]]) -> tuple[Member, ...]:
@@ -94,38 +121,59 @@ def load(documents: list[dict[str, Any]]) -> tuple[Member, ...]:
     return tuple(Member(item["value"], item.get("type", "User"), item.get("display")) for item in documents)
 
 
-def _member(attribute: Attribute, item: Any) -> dict[str, Any]:
+def _types(attribute: Attribute) -> dict[str, str]:
+    sub = attribute.sub_attribute("type")
+    return {name.lower(): name for name in (sub.canonical_values if sub is not None else ())}
+
+
+def _member(attribute: Attribute, types: dict[str, str], item: Any) -> dict[str, Any]:
     if isinstance(item, str):
-        item = {"value": item}
-    if not isinstance(item, dict):
+        fields = {"value": item}
+    elif isinstance(item, dict):
+        # Nearly all are spelt as the schema has it.
+        fields = item if _NAMES.issuperset(item) else {key.lower(): value for key, value in item.items()}
+    else:
         raise values.expected(attribute.name, "a list of objects", item)
-    fields = {key.lower(): value for key, value in item.items()}
-    path = attribute.name
-    member = {"value": _text(fields.get("value"), f"{path}.value")}
+    member = {"value": _text(attribute, "value", fields.get("value")), "type": "User"}
     if not member["value"]:
-        raise errors.InvalidValue(f"{path}.value is required.")
+        raise errors.InvalidValue(f"{attribute.name}.value is required.")
+    if len(fields) == 1:
+        return member
     type_ = fields.get("type")
-    member["type"] = _canonical(attribute, _text(type_, f"{path}.type")) if type_ else "User"
+    if type_:
+        text = _text(attribute, "type", type_)
+        member["type"] = types.get(text.lower(), text)
     display = fields.get("display")
     if display is not None:
-        member["display"] = _text(display, f"{path}.display")
+        member["display"] = _text(attribute, "display", display)
     return member
 
 
-def _text(value: Any, path: str) -> str:
+def _text(attribute: Attribute, name: str, value: Any) -> str:
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        flaw = values.unstorable(value)
+        if flaw is None:
+            return value
+        raise errors.InvalidValue(f"{attribute.name}.{name} holds {flaw}, which can't be stored.")
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise values.expected(path, "a string", value)
-    if values.unstorable(value):
-        raise errors.InvalidValue(f"{path} holds a character that can't be stored.")
-    return value
+    raise values.expected(f"{attribute.name}.{name}", "a string", value)
 
 
-def _canonical(attribute: Attribute, text: str) -> str:
-    sub = attribute.sub_attribute("type")
-    known = sub.canonical_values if sub is not None else ()
-    return next((name for name in known if name.lower() == text.lower()), text)
+def refuse_computed(filter_: Filter) -> None:
+    """Refuse to choose members by their URL: it is made for each answer, and no row has it.
+
+    Raises:
+        InvalidFilter: the filter asks for it.
+    """
+    for reference in conditions.attributes(filter_):
+        if reference.target.name == "$ref":
+            raise errors.InvalidFilter(
+                f"{reference.path} is made by the service for each answer: compare {reference.attribute.name}"
+                ".value."
+            )
 
 
 def named_values(filter_: Filter) -> tuple[str, ...] | None:

@@ -51,6 +51,11 @@ def cursor_response(
     return body | {"Resources": list(resources)}
 
 
+def bulk_response(operations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make the answer to a bulk request, of what became of each operation (RFC 7644 §3.7.3)."""
+    return {"schemas": [BULK_RESPONSE_SCHEMA], "Operations": list(operations)}
+
+
 def error(status: int, scim_type: str | None = None, detail: str | None = None) -> dict[str, Any]:
     """Make the body of an error; the status is a string in it (RFC 7644 §3.12)."""
     body: dict[str, Any] = {"schemas": [ERROR_SCHEMA], "status": str(status)}

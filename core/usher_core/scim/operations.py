@@ -6,12 +6,13 @@ without a path is taken apart, what would change nothing is left out, and a pass
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from usher_core import errors
-from usher_core.scim import documents, members, messages, paths, readers
+from usher_core.scim import documents, members, messages, paths, readers, weights
 from usher_core.scim.paths import Path
 from usher_core.scim.schemas import ResourceType
 
@@ -49,23 +50,38 @@ def parse(body: Any, resource_type: ResourceType) -> tuple[Operation, ...]:
         raise errors.InvalidSyntax("The body must be a JSON object: a PATCH message.")
     documents.refuse_deep(body)
     fields = {key.lower(): value for key, value in body.items()}
-    schemas = fields.get("schemas")
-    documents.refuse_other_versions(schemas)
-    urns = [schemas] if isinstance(schemas, str) else schemas or []
-    if urns and messages.PATCH_OP_SCHEMA.lower() not in {urn.lower() for urn in urns}:
-        raise errors.InvalidSyntax(f"schemas must hold {messages.PATCH_OP_SCHEMA}.")
+    documents.require_message(fields.get("schemas"), messages.PATCH_OP_SCHEMA)
     listed = fields.get("operations")
     if not isinstance(listed, list) or not listed:
         raise errors.InvalidSyntax("Operations must be a list of at least one operation.")
     if len(listed) > MAX_OPERATIONS:
         raise errors.InvalidValue(f"Operations may hold at most {MAX_OPERATIONS} operations.")
-    return tuple(operation for item in listed for operation in _operations(item, resource_type))
+    given = [_fields(item) for item in listed]
+    weights.refuse_heavy(given, resource_type)
+    operations = (operation for item in given for operation in _operations(item, resource_type))
+    # One without a path may be about many attributes.
+    read = tuple(itertools.islice(operations, MAX_OPERATIONS + 1))
+    if len(read) > MAX_OPERATIONS:
+        raise errors.InvalidValue(f"Operations may be about at most {MAX_OPERATIONS} attributes.")
+    return read
 
 
-def _operations(item: Any, resource_type: ResourceType) -> Iterator[Operation]:
+def reread(dumped: Iterable[Any], resource_type: ResourceType) -> tuple[Operation, ...]:
+    """Read operations that were read before, and are known to be few, by another resource type.
+
+    Raises:
+        InvalidPath, InvalidFilter, InvalidValue, MutabilityViolated: as `parse` does.
+    """
+    return tuple(operation for item in dumped for operation in _operations(_fields(item), resource_type))
+
+
+def _fields(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise errors.InvalidSyntax("Each of the Operations must be an object.")
-    fields = {key.lower(): value for key, value in item.items()}
+    return {key.lower(): value for key, value in item.items()}
+
+
+def _operations(fields: dict[str, Any], resource_type: ResourceType) -> Iterator[Operation]:
     given = fields.get("op")
     # Entra ID writes Add, Remove and Replace.
     if not isinstance(given, str) or given.lower() not in _OPS:
@@ -88,6 +104,8 @@ def _pathless(op: Op, values: Any, prefix: str, resource_type: ResourceType) -> 
     if not isinstance(values, dict):
         raise errors.InvalidValue(f"The value of an {op} without a path to an attribute must be an object.")
     for key, value in values.items():
+        if not paths.names_known(f"{prefix}{key}", resource_type):
+            continue
         try:
             path = paths.parse(f"{prefix}{key}", resource_type)
         except errors.InvalidPath:
@@ -114,6 +132,8 @@ def _aimed(op: Op, path: Path, value: Any, resource_type: ResourceType) -> Itera
     elif _is_extension(path, resource_type):
         yield from _pathless(op, value, f"{reference.attribute.name}:", resource_type)
     else:
+        if op == "replace" and value in (None, []) and documents.tells_access(resource_type, path.text):
+            value = False  # as in a body: null takes the access away
         yield from _set(op, path, value)
 
 
@@ -167,8 +187,10 @@ def _leaves_out(path: Path) -> bool:
 def _listed(path: Path, value: Any) -> list[Any]:
     """Read the values to be removed; what is malformed can't be among those held, so it names none."""
     read = readers.element(path.reference.attribute, path.reference.path)
+    given = value if isinstance(value, list) else [value]
+    readers.refuse_many(given, path.reference.path)
     listed = []
-    for item in value if isinstance(value, list) else [value]:
+    for item in given:
         try:
             read_item = read(item)
         except errors.InvalidValue:
@@ -184,6 +206,8 @@ def _aimed_at_members(op: Op, path: Path, value: Any) -> Iterator[Operation]:
         # RFC 7643 §8.7.1: what is known of a member is immutable.
         raise errors.MutabilityViolated(f"{path.reference.path} is immutable: remove and add the member.")
     if op == "remove":
+        if path.filter is not None:
+            members.refuse_computed(path.filter)
         if path.filter is not None or value is _NOT_GIVEN or value is None:
             yield Operation(op, path.text)
             return

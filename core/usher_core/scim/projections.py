@@ -10,13 +10,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from usher_core import errors
 from usher_core.scim import references
 from usher_core.scim.attributes import COMMON_ATTRIBUTES
 from usher_core.scim.references import AttributeReference
 from usher_core.scim.schemas import Attribute, ResourceType
+
+# Of either parameter; what is compiled of them is kept.
+MAX_LENGTH: Final = 8192
 
 # By canonical name: `None` shows all of it, a mapping shows those of its sub-attributes.
 _Plan = Mapping[str, Any]
@@ -45,10 +48,13 @@ def parse(attributes: str | None, excluded_attributes: str | None, resource_type
     """Read the two query parameters; names that are not known are ignored, as clients send them.
 
     Raises:
-        InvalidValue: both are given (RFC 7644 §3.9).
+        InvalidValue: both are given (RFC 7644 §3.9), or one is longer than any list of names.
     """
     if attributes and excluded_attributes:
         raise errors.InvalidValue("attributes and excludedAttributes can't be used together.")
+    for name, listed in (("attributes", attributes), ("excludedAttributes", excluded_attributes)):
+        if listed is not None and len(listed) > MAX_LENGTH:
+            raise errors.InvalidValue(f"{name} is longer than {MAX_LENGTH} characters.")
     return _compiled(attributes or "", excluded_attributes or "", resource_type)
 
 

@@ -14,11 +14,14 @@ from typing import Any, Final
 import orjson
 
 from usher_core import errors
-from usher_core.scim import values
+from usher_core.scim import repetitions, values
 from usher_core.scim.schemas import Attribute
 from usher_core.scim.values import Checker
 
 Reader = Checker
+
+# Elements of a multi-valued attribute, members of a group apart.
+MAX_ELEMENTS: Final = 1000
 
 # What sub-attributes are called by some clients, by attribute and lower-case name.
 _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -82,21 +85,21 @@ def _many(attribute: Attribute, path: str) -> Reader:
             return None
         # A client that has one value may send it without the array.
         listed = value if isinstance(value, list) else [value]
-        result = []
-        primaries = 0
-        for item in listed:
-            if item is None:
-                continue
-            read_item = read_element(item)
-            if read_item is not None:
-                result.append(read_item)
-                if isinstance(read_item, dict) and read_item.get("primary") is True:
-                    primaries += 1
-        if primaries > 1:
-            raise errors.InvalidValue(f"{path}.primary can be true for one value only.")  # RFC 7643 §2.4
+        refuse_many(listed, path)
+        result = [element for item in listed if (element := read_element(item)) is not None]
+        if len(result) > 1:
+            result = repetitions.once(attribute, result)
+            if sum(isinstance(element, dict) and element.get("primary") is True for element in result) > 1:
+                raise errors.InvalidValue(f"{path}.primary can be true for one value only.")  # RFC 7643 §2.4
         return result or None
 
     return read
+
+
+def refuse_many(listed: list[Any], path: str) -> None:
+    """Refuse a list that is longer than any attribute's may be, before a look at what it holds."""
+    if len(listed) > MAX_ELEMENTS:
+        raise errors.InvalidValue(f"{path} has more than {MAX_ELEMENTS} values.")
 
 
 def _complex(attribute: Attribute, path: str, *, keep_null: bool) -> Reader:
@@ -151,6 +154,16 @@ def discarding(read: Reader) -> Reader:
         read(value)
 
     return discard
+
+
+def denying(read: Reader) -> Reader:
+    """Make a reader for which null is false: taking a flag away takes away what it allows."""
+
+    def deny(value: Any) -> Any:
+        given = read(value)
+        return False if given is None else given
+
+    return deny
 
 
 def _as_object(value: Any, path: str, *, has_value: bool, multi_valued: bool) -> dict[str, Any] | None:

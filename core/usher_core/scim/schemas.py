@@ -8,7 +8,7 @@ frozen, and every look-up by name ignores case (RFC 7643 §2.1).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
@@ -39,7 +39,9 @@ __all__ = [
     "ResourceType",
     "Schema",
     "default",
+    "dump_resource_type",
     "dump_schema",
+    "endpoints_of",
     "load_resource_type",
     "load_schema",
 ]
@@ -82,7 +84,8 @@ class Extension:
 class ResourceType:
     """A kind of resource. Compared by identity, so that it can key the caches of what is compiled from it.
 
-    `stored_apart` names the attributes that never lie in the document, but in rows of their own.
+    `stored_apart` names the attributes that never lie in the document, but in rows of their own; `computed`
+    those that are made of such rows for each answer.
     """
 
     name: str
@@ -91,6 +94,7 @@ class ResourceType:
     schema: Schema
     extensions: tuple[Extension, ...] = ()
     stored_apart: frozenset[str] = frozenset()
+    computed: frozenset[str] = frozenset()
     extension_attributes: Mapping[str, Attribute] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -119,10 +123,14 @@ class ResourceType:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registry:
-    """The resource types of a tenant, and every schema that its discovery shows."""
+    """The resource types of a tenant, and every schema that its discovery shows.
+
+    `version` tells the schemas of one tenant at different times apart; 0 is ours alone.
+    """
 
     resource_types: tuple[ResourceType, ...]
     schemas: tuple[Schema, ...]
+    version: int = 0
 
     def by_endpoint(self, endpoint: str) -> ResourceType:
         """Find the resource type served at an endpoint such as `Users`; the case counts.
@@ -158,8 +166,11 @@ class Registry:
         raise errors.NotFound("There is no such schema.")
 
 
-def load_schema(document: Any) -> Schema:
+def load_schema(document: Any, endpoints: Mapping[str, str] | None = None) -> Schema:
     """Read a schema from its JSON form (RFC 7643 §7).
+
+    `endpoints` tells where the resource types that it may refer to are served, by their names; ours if not
+    given.
 
     Raises:
         InvalidValue: the document is no schema; the detail names what is wrong.
@@ -170,7 +181,13 @@ def load_schema(document: Any) -> Schema:
     if not urn.lower().startswith("urn:"):
         raise errors.InvalidValue(f"schema {urn}: id must be a URN.")
     # RFC 7643 §2.3.8 forbids complex sub-attributes, yet §7 defines the schema of schemas with them.
-    attributes = load_attributes(document, "attributes", urn, nested=1 if urn != SCHEMA else 2)
+    attributes = load_attributes(
+        document,
+        "attributes",
+        urn,
+        endpoints_of(_data("resource_types")) if endpoints is None else endpoints,
+        nested=1 if urn != SCHEMA else 2,
+    )
     name = read_text(document, "name", urn) or urn
     return Schema(urn, name, read_text(document, "description", urn), attributes)
 
@@ -200,7 +217,20 @@ def load_resource_type(document: Any, known: Mapping[str, Schema]) -> ResourceTy
         extensions,
         # A group can have any number of members: they are rows, and no document holds them.
         stored_apart=frozenset({"members"}) if schema.id == GROUP else frozenset(),
+        computed=frozenset({"groups"}) if schema.id == USER else frozenset(),
     )
+
+
+def endpoints_of(documents: Iterable[Any]) -> dict[str, str]:
+    """List where resource types are served, by their names; what is no resource type is left out."""
+    found = {}
+    for document in documents:
+        name, endpoint = (
+            (document.get("name"), document.get("endpoint")) if isinstance(document, dict) else (None, None)
+        )
+        if isinstance(name, str) and isinstance(endpoint, str):
+            found[name] = endpoint.strip("/")
+    return found
 
 
 def _known(document: dict[str, Any], owner: str, known: Mapping[str, Schema]) -> Schema:
@@ -221,6 +251,24 @@ def dump_schema(schema: Schema) -> dict[str, Any]:
     }
 
 
+def dump_resource_type(resource_type: ResourceType) -> dict[str, Any]:
+    """Write a resource type in its JSON form (RFC 7643 §6)."""
+    document: dict[str, Any] = {
+        "schemas": [RESOURCE_TYPE],
+        "id": resource_type.name,
+        "name": resource_type.name,
+        "endpoint": f"/{resource_type.endpoint}",
+        "description": resource_type.description,
+        "schema": resource_type.schema.id,
+    }
+    if resource_type.extensions:
+        document["schemaExtensions"] = [
+            {"schema": extension.schema.id, "required": extension.required}
+            for extension in resource_type.extensions
+        ]
+    return document
+
+
 @functools.cache
 def default() -> Registry:
     """Load the schemas and resource types that every tenant has."""
@@ -230,5 +278,6 @@ def default() -> Registry:
     return Registry(types, tuple(known.values()))
 
 
+@functools.cache
 def _data(file: str) -> Any:
     return orjson.loads(resources.files(__package__).joinpath("data", f"{file}.json").read_bytes())

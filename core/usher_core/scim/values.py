@@ -7,6 +7,7 @@ raises `InvalidValue` naming the attribute's path. `None` never reaches a checke
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import re
 import unicodedata
@@ -19,8 +20,18 @@ from usher_core.scim.attributes import Attribute
 Checker = Callable[[Any], Any]
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]*={0,2}\s*", re.ASCII)
+# Possessive: blanks that either of two parts could take would be tried in every way.
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]*+={0,2}+\s*+", re.ASCII)
+# RFC 3986 §2 without the punctuation that no URI has; letters of any script are taken (RFC 3987 §2.2).
+_URI = re.compile(r'[^\x00-\x20\x7f-\x9f<>"{}|\\^`]*')
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.", re.ASCII)
 _BOOLEANS: Final = {"true": True, "false": False}
+_KEPT_LENGTH: Final = 1024
+# The Stream-Safe Text Format of Unicode (UAX 15 §13): no language has more on one letter.
+_MOST_MARKS: Final = 30
+_TOO_MANY_MARKS = re.compile(rb"[^\0]{%d}" % (_MOST_MARKS + 1))
+# Of no class themselves, yet nothing but marks when decomposed.
+_COMPOSED_MARKS: Final = (("\u0f73", "\u0f71\u0f72"), ("\u0f75", "\u0f71\u0f74"), ("\u0f81", "\u0f71\u0f80"))
 
 
 def fold(attribute: Attribute, value: str | bool | float) -> str:
@@ -35,9 +46,17 @@ def fold(attribute: Attribute, value: str | bool | float) -> str:
         return value
     if value.isascii():
         return value.lower()
+    return _fold_kept(value) if len(value) <= _KEPT_LENGTH else _fold(value)
+
+
+def _fold(value: str) -> str:
     # Twice, as folding may leave a sequence whose decomposition folds further (U+0345, Unicode §3.13 D145).
     folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", value).casefold()).casefold()
     return unicodedata.normalize("NFC", folded)
+
+
+# One request asks for the same several times: what is repeated, what is too long, what must be unique.
+_fold_kept = functools.lru_cache(maxsize=1024)(_fold)
 
 
 def date_time(text: str) -> datetime.datetime | None:
@@ -55,15 +74,43 @@ def date_time(text: str) -> datetime.datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
-def unstorable(text: str) -> bool:
-    """Whether a string holds a NUL or half a surrogate pair, which PostgreSQL and UTF-8 can't hold."""
+def comparable(attribute: Attribute, value: Any) -> Any:
+    """Bring a value to the form in which the relations of filters compare it."""
+    if isinstance(value, str):
+        moment = date_time(value) if attribute.type == "dateTime" else None
+        return moment if moment is not None else fold(attribute, value)
+    return value
+
+
+def unstorable(text: str) -> str | None:
+    """Name what a string holds that PostgreSQL, UTF-8 or the folding of case can't take; `None`: nothing."""
     if "\0" in text:
-        return True
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+        return "a NUL character"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half a character (a lone surrogate)"
+    return f"more than {_MOST_MARKS} combining marks in a row" if _has_endless_marks(text) else None
+
+
+def _has_endless_marks(text: str) -> bool:
+    """Whether decomposing the text could take long: sorting a run of marks takes the square of its length."""
+    if len(text) <= _MOST_MARKS // 2:
+        return False
+    for composed, marks in _COMPOSED_MARKS:
+        text = text.replace(composed, marks)
+    # A run that is too long has a mark at one of these places: most texts have none at all.
+    if not any(map(unicodedata.combining, text[:: _MOST_MARKS + 1])):
+        return False
+    return _TOO_MANY_MARKS.search(bytes(map(unicodedata.combining, text))) is not None
 
 
 def checker(attribute: Attribute, path: str) -> Checker:
     """Make the checker for single values of an attribute that is not complex."""
+    if attribute.type == "reference":
+        return _reference(attribute, path)
     return _CHECKERS[attribute.type](path)
 
 
@@ -88,8 +135,10 @@ def _string(path: str) -> Checker:
     def check(value: Any) -> str:
         if not isinstance(value, str):
             raise expected(path, "a string", value)
-        if "\0" in value or (not value.isascii() and unstorable(value)):
-            raise errors.InvalidValue(f"{path} holds a character that can't be stored.")
+        if not value.isascii() or "\0" in value:
+            flaw = unstorable(value)
+            if flaw is not None:
+                raise errors.InvalidValue(f"{path} holds {flaw}, which can't be stored.")
         return value
 
     return check
@@ -157,9 +206,45 @@ def _binary(path: str) -> Checker:
     return check
 
 
+def _reference(attribute: Attribute, path: str) -> Checker:
+    """RFC 7643 §2.3.7: a URI; what it may point to is told by the attribute's `referenceTypes`."""
+    string = _string(path)
+    types = attribute.reference_types
+    external = "external" in types
+    resources = [name for name in types if name not in ("external", "uri")]
+    any_uri = not types or "uri" in types
+    wanted = " or ".join(
+        [f"refer to a resource of type {' or '.join(resources)}"] * bool(resources)
+        + ["be an absolute URI"] * external
+    )
+
+    def check(value: Any) -> str:
+        text: str = string(value)
+        if _URI.fullmatch(text) is None:
+            raise errors.InvalidValue(f"{path} must be a URI.")
+        # An empty one refers to nothing: templates of clients send it for what is not assigned.
+        if any_uri or not text or (external and _ABSOLUTE.match(text)):
+            return text
+        if not (resources and _leads_to(text, attribute.reference_endpoints)):
+            raise errors.InvalidValue(f"{path} must {wanted}.")
+        return text
+
+    return check
+
+
+def _leads_to(text: str, endpoints: tuple[str, ...]) -> bool:
+    """Whether a reference is the URL of a resource at one of these endpoints, however much of it is given.
+
+    The id alone is taken too, for it can mean nothing else.
+    """
+    steps = [step for step in re.split(r"[?#]", text, maxsplit=1)[0].split("/") if step]
+    if len(steps) == 1:
+        return ":" not in text
+    return len(steps) > 1 and steps[-2].lower() in endpoints
+
+
 _CHECKERS: Final[dict[str, Callable[[str], Checker]]] = {
     "string": _string,
-    "reference": _string,
     "boolean": _boolean,
     "integer": _integer,
     "decimal": _decimal,

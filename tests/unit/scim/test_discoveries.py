@@ -40,20 +40,20 @@ def test_an_error_without_a_type_has_none():
 
 
 def test_the_service_promises_what_it_does():
-    config = discoveries.service_provider_config(BASE, max_results=50)
+    config = discoveries.service_provider_config(BASE, max_results=50, bulk_operations=7, bulk_payload=9)
     told = {
         name: config[name]["supported"]
         for name in ("patch", "bulk", "filter", "changePassword", "sort", "etag")
     }
     assert told == {
         "patch": True,
-        "bulk": False,
+        "bulk": True,
         "filter": True,
         "changePassword": False,
         "sort": True,
         "etag": True,
     }
-    assert config["bulk"]["maxOperations"] == 0
+    assert config["bulk"] == {"supported": True, "maxOperations": 7, "maxPayloadSize": 9}
     assert config["filter"]["maxResults"] == 50
     assert config["pagination"] == {
         "cursor": True,

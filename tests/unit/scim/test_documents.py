@@ -96,7 +96,7 @@ def test_an_okta_user_is_stored_without_what_is_ours_or_secret():
             {"name": {"GIVENNAME": "K"}}, {"name": {"givenName": "K"}}, id="any case of a sub-attribute"
         ),
         pytest.param({"title": None, "emails": [], "name": {}}, {}, id="null and empty are unassigned"),
-        pytest.param({"active": None}, {}, id="active null does not become true"),
+        pytest.param({"active": None}, {"active": False}, id="active null does not become true"),
         pytest.param(
             {"emails": [None, {"value": None}, {"value": "a@x"}]},
             {"emails": [{"value": "a@x"}]},

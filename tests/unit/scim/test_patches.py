@@ -117,6 +117,22 @@ ENTERPRISE_ADA = ADA[ENTERPRISE]
             id="Entra changes the work address",
         ),
         pytest.param(
+            [
+                {"op": "replace", "path": "emails.type", "value": "work"},
+                {"op": "replace", "path": "emails.value", "value": "n@x"},
+            ],
+            {"emails": [{**WORK, "value": "n@x"}]},
+            id="values that become the same are one",
+        ),
+        pytest.param(
+            [
+                {"op": "add", "path": "roles", "value": [{"value": "Reader", "type": "a"}]},
+                {"op": "remove", "path": "roles.type"},
+            ],
+            {},
+            id="values that were told apart by what is removed are one",
+        ),
+        pytest.param(
             [{"op": "Add", "path": 'addresses[type eq "work"].formatted', "value": "18/2"}],
             {"addresses": [{"type": "work", "formatted": "18/2"}]},
             id="field failure 15: value path on a missing element",
@@ -1045,6 +1061,18 @@ def test_256_members_in_one_patch_are_all_there():
             errors.MutabilityViolated,
             "members",
             id="another id in its place",
+        ),
+        pytest.param(
+            {"op": "replace", "path": 'members[type eq "Group"]', "value": {"display": "x"}},
+            errors.MutabilityViolated,
+            "members",
+            id="another name for those of a filter",
+        ),
+        pytest.param(
+            {"op": "remove", "path": 'members[type eq "Group" or not ($ref pr)]'},
+            errors.InvalidFilter,
+            "members.$ref",
+            id="by the URL that each answer makes",
         ),
         pytest.param(
             {"op": "remove", "path": "displayName"},

@@ -1,0 +1,97 @@
+"""What fuzzing begins with: requests of the recorded conversations, and the words of SCIM.
+
+`targets` says of which kind its inputs are: `text` (a filter or a path), `query` (the parameters of a URL) or
+`json` (a body).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import urllib.parse
+from pathlib import Path
+
+import yaml
+
+from usher_core.scim import messages, schemas
+
+CONVERSATIONS = Path(__file__).parents[1] / "conversations"
+NAME = re.compile(r"<[a-z][a-z ]*>")
+SOMEBODY = "00000000-0000-0000-0000-000000000001"
+
+
+def _names() -> list[str]:
+    found = {"schemas": None, "id": None, "externalId": None, "meta": None, "meta.created": None}
+    for kind in schemas.default().resource_types:
+        for schema in kind.schemas:
+            prefix = "" if schema is kind.schema else f"{schema.id}:"
+            for attribute in schema.attributes.values():
+                found[f"{prefix}{attribute.name}"] = None
+                found[attribute.name] = None
+                for sub in attribute.sub_attributes.values():
+                    found[f"{attribute.name}.{sub.name}"] = found[sub.name] = None
+    return list(found)
+
+
+WORDS = [
+    *_names(),
+    *(schemas.USER, schemas.GROUP, schemas.ENTERPRISE_USER, messages.PATCH_OP_SCHEMA, "urn:", "URN:IETF:"),
+    *(" eq ", " ne ", " co ", " sw ", " ew ", " gt ", " ge ", " lt ", " le ", " pr", " and ", " or "),
+    *("not (", "(", ")", "[", "]", "].", ".", ":", '"', "\\", " ", "\t", "\n", "=", "&", "+", "%00"),
+    *('"work"', '"a@x.io"', '""', "null", "true", "False", '"true"', "0", "-1", "1e308", "9" * 30),
+    *('"2030-01-31T23:59:59Z"', '"2030-01-31T23:59:59.999999999+23:59"', "%F0%9F%98%80"),
+    *(r'"\u0000"', r'"\ud800"', r'"\uD83D\uDE00"', '"op":"add"', '"op":"Replace"', '"op":"remove"'),
+    *('"path":', '"value":', '"Operations":[', '{"value":"x"}', "managerId", "displayname", SOMEBODY),
+    *('emails[type eq "work"]', 'emails[type eq "work"].value', 'members[value eq "u"]', "manager[value pr]"),
+    *("filter=", "sortBy=", "sortOrder=descending", "startIndex=", "count=", "cursor=", "attributes="),
+    *("excludedAttributes=", "https://x.io/a", "YQ==", "é", "e\u0301", "\u0301\u0316", "\u0f73", "ß", "İ"),
+    *("ﬁ", "\u212a", "日", "😀", "\0", "\x7f", "\u2028"),
+]  # fmt: skip
+
+
+@functools.cache
+def of_form(form: str) -> tuple[bytes, ...]:
+    """List the seeds of one kind."""
+    return tuple(dict.fromkeys({"text": _texts, "query": _queries, "json": _bodies}[form]()))
+
+
+def _steps() -> list[dict[str, str]]:
+    return [
+        step
+        for file in sorted(CONVERSATIONS.glob("*.yaml"))
+        for step in yaml.safe_load(file.read_text())["steps"]
+    ]
+
+
+def _bodies() -> list[bytes]:
+    return [NAME.sub(SOMEBODY, step["body"]).encode() for step in _steps() if step.get("body")]
+
+
+def _queries() -> list[bytes]:
+    sent = (NAME.sub(SOMEBODY, step["send"]).partition("?")[2] for step in _steps())
+    return [query.encode() for query in sent if query]
+
+
+def _texts() -> list[bytes]:
+    filters = [
+        value
+        for query in _queries()
+        for name, value in urllib.parse.parse_qsl(query.decode())
+        if name == "filter"
+    ]
+    return [text.encode() for text in (*filters, *_paths(), *_names())]
+
+
+def _paths() -> list[str]:
+    found = []
+    for body in _bodies():
+        try:
+            message = json.loads(body)
+        except ValueError:
+            continue
+        if isinstance(message, dict):
+            found += [
+                one["path"] for one in message.get("Operations", ()) if isinstance(one.get("path"), str)
+            ]
+    return found

@@ -1,0 +1,206 @@
+"""What is fuzzed: filters, paths, searches, documents and PATCH messages, read as the api reads them.
+
+A target takes bytes and yields the name of each part of the way as it ends, so that each can be timed. What a
+client would be answered with an error is caught here; whatever else comes out is a failure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import orjson
+from starlette.datastructures import QueryParams
+
+from usher_api import answers, policies, reads, representations, requests
+from usher_core import errors, ids, settings
+from usher_core.changes import policies as change_policies
+from usher_core.changes import records, snapshots
+from usher_core.scim import documents, evaluations, filters, patches, paths, projections, schemas, searches
+from usher_core.store import cursors, databases, resources
+from usher_core.tenants import configs
+from usher_core.testing import stores
+
+T = TypeVar("T")
+
+REGISTRY = schemas.default()
+USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
+TENANT = ids.TenantId(uuid.UUID(int=7))
+NOW = datetime.datetime(2030, 1, 31, tzinfo=datetime.UTC)
+BASE = "https://scim.example/iam/scim/v2"
+READS = reads.Reads(
+    settings.Settings(database_url="postgresql://", redis_url="redis://"),
+    cast("databases.Database", None),  # nothing is asked of it
+    REGISTRY,
+    cursors.Keys(),
+    TENANT,
+    BASE,
+)
+LENIENT = configs.TenantConfig(user_name_format="Any")
+STRICT = configs.TenantConfig(pathless_patch=False, ignore_unknown_attributes=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """One kind of input; `most` is the size in bytes up to which inputs are made up."""
+
+    name: str
+    form: str
+    most: int
+    run: Callable[[bytes], Iterator[str]]
+
+
+def attempt(do: Callable[[], T]) -> T | None:
+    """Do what a request does; an answer below 500 is as good as any."""
+    try:
+        return do()
+    except errors.ScimError as exc:
+        refusal = exc
+    answers.error_body(refusal.status, refusal.scim_type, refusal.detail)
+    if refusal.status >= 500:
+        raise AssertionError(f"answered {refusal.status}: {refusal.detail}")
+    return None
+
+
+def text_of(data: bytes) -> str:
+    # Bytes that are no UTF-8 become lone surrogates, which JSON's escapes could bring.
+    return data.decode("utf-8", "surrogateescape")
+
+
+# Reading
+
+
+def _query(kinds: Sequence[schemas.ResourceType], search: searches.Search) -> None:
+    presenters = {kind.name: READS._presenter(kind, search) for kind in kinds}
+    READS._query(kinds, search, presenters)
+    if search.cursor:
+        cursors.read(b"k", b"q", search.cursor, NOW)
+
+
+def run_filter(data: bytes) -> Iterator[str]:
+    text = text_of(data)
+    for kinds in ((USER,), (GROUP,), (USER, GROUP)):
+        attempt(lambda kinds=kinds: _query(kinds, searches.Search(filter=text)))
+        yield f"select {'/'.join(kind.endpoint for kind in kinds)}"
+    wanted = attempt(lambda: filters.parse(text, USER))
+    yield "parse"
+    if wanted is not None:
+        evaluations.matches(wanted, ADA.document)
+        yield "evaluate"
+
+
+def run_search(data: bytes) -> Iterator[str]:
+    for kinds in ((USER,), (USER, GROUP)):
+        attempt(lambda kinds=kinds: _query(kinds, searches.from_parameters(QueryParams(data))))
+        yield "query"
+        attempt(lambda kinds=kinds: _query(kinds, searches.from_message(requests.read_json(data))))
+        yield "message"
+
+
+# Writing
+
+
+def _stored(kind: schemas.ResourceType, number: int, body: dict[str, Any]) -> snapshots.Stored:
+    document, _ = documents.split_members(kind, documents.normalise(kind, body))
+    document = documents.with_active(kind, document)
+    return snapshots.Stored(kind.name, ids.ResourceId(uuid.UUID(int=number)), 1, document, NOW, NOW)
+
+
+ADA = _stored(
+    USER,
+    1,
+    {
+        "userName": "ada@x.io",
+        "externalId": "e",
+        "active": False,
+        "title": "T",
+        "name": {"givenName": "Ada", "familyName": "L"},
+        "emails": [
+            {"value": "ada@x.io", "type": "work", "primary": True},
+            {"value": "a@h.org", "type": "home"},
+        ],
+        "roles": ["r"],
+        "addresses": [{"type": "work", "formatted": "f"}],
+        schemas.ENTERPRISE_USER: {"employeeNumber": "1", "manager": {"value": "m"}},
+    },
+)
+TEAM = _stored(GROUP, 2, {"displayName": "Team"})
+NEW = ids.ResourceId(uuid.UUID(int=3))
+DIRECTORY = stores.Store(
+    REGISTRY, change_policies.Policy(email_names=False), {ADA.id: ADA, TEAM.id: TEAM}, {TEAM.id: {}}
+)
+
+
+def _apply(
+    kind: schemas.ResourceType, operation: records.Operation, target: ids.ResourceId, body: Any
+) -> None:
+    """Let a change travel, be applied and be answered."""
+    change = records.Change(
+        ids.ChangeId(uuid.UUID(int=9)), NOW, operation, kind.name, target, body, None, "t", "r", ""
+    )
+    directory = DIRECTORY.copy()
+    [outcome] = directory.apply([records.Change.decode(change.encode())], NOW)
+    assert outcome.status < 500, outcome
+    back = records.Outcome.decode(outcome.encode())
+    if back.document is not None:
+        stored = directory.resources[back.resource_id or target]
+        projection = projections.parse(None, None, kind)
+        presenter = representations.Presenter(REGISTRY, kind, BASE, projection)
+        orjson.dumps(presenter.represent(resources.Resource(stored, None, None)))
+
+
+def run_document(data: bytes) -> Iterator[str]:
+    for kind, held in ((USER, ADA), (GROUP, TEAM)):
+        for config, operation in ((STRICT, "replace"), (LENIENT, "create"), (LENIENT, "replace")):
+            read = attempt(
+                lambda kind=kind, config=config, operation=operation: policies.read_document(
+                    config, kind, requests.read_json(data), is_new=operation == "create"
+                )
+            )
+            yield f"read a {kind.name}"
+            if read is not None:
+                _apply(kind, operation, NEW if operation == "create" else held.id, read)
+                yield f"apply the {operation} of a {kind.name}"
+
+
+def run_patch(data: bytes) -> Iterator[str]:
+    for kind, held in ((USER, ADA), (GROUP, TEAM)):
+        for config in (STRICT, LENIENT):
+            read = attempt(
+                lambda kind=kind, config=config: policies.read_patch(config, kind, requests.read_json(data))
+            )
+            yield f"read a PATCH of a {kind.name}"
+            if read is not None:
+                _apply(kind, "patch", held.id, patches.dump(read))
+                yield f"apply a PATCH of a {kind.name}"
+
+
+def run_path(data: bytes) -> Iterator[str]:
+    text = text_of(data)
+    for kind in (USER, GROUP):
+        path = attempt(lambda kind=kind: paths.parse(text, kind))
+        yield "parse"
+        if path is not None:
+            assert paths.parse(path.text, kind) == path
+            yield "parse again"
+    for op in ("add", "replace", "remove"):
+        message = {"Operations": [{"op": op, "path": text, "value": "a"}]}
+        read = attempt(lambda message=message: patches.parse(message, USER))
+        if read is not None:
+            _apply(USER, "patch", ADA.id, patches.dump(read))
+        yield op
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("filter", "text", 16_384, run_filter),
+        Target("path", "text", 16_384, run_path),
+        Target("search", "query", 16_384, run_search),
+        Target("document", "json", 65_536, run_document),
+        Target("patch", "json", 65_536, run_patch),
+    )
+}
