@@ -41,9 +41,12 @@ def usher() -> None:
 
 
 def main() -> None:
-    """Run the command line; a known error is told in one line and ends with status 1."""
+    """Run the command line; a known error is told in one line and ends with 1, a lost backend with 2."""
     try:
         usher(prog_name="usher")
+    except (errors.StoreUnavailable, errors.QueueUnavailable) as exc:
+        click.echo(f"usher: {exc}", err=True)
+        sys.exit(2)
     except errors.UsherError as exc:
         click.echo(f"usher: {exc}", err=True)
         sys.exit(1)
