@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -11,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from usher_api import requests
+from usher_api import refusals, requests
 from usher_core import errors
+from usher_core.queues import appends
 from usher_core.scim import messages, references
 
 SCIM = "application/scim+json"
@@ -20,14 +22,32 @@ JSON = "application/json"
 
 BASE_PATH = "/iam/scim/v2"
 
+NOBODY_IS_ME = "/Me: a token of this service names an identity provider, never a user."
+
 CHALLENGE = 'Bearer realm="usher"'
+
+QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def media_type(accept: str | None) -> str:
-    """Choose the answer's media type: SCIM's, unless the client accepts only plain JSON (RFC 7644 §3.1)."""
-    if accept is None or SCIM in accept or "*" in accept or JSON not in accept:
+    """Choose the answer's media type: SCIM's, unless the client likes plain JSON better (RFC 7644 §3.8).
+
+    One that accepts neither gets SCIM's all the same: RFC 9110 §12.5.1 leaves it to us, and an answer that
+    a client did not ask for helps it more than a 406.
+    """
+    if accept is None or accept == SCIM:
         return SCIM
-    return JSON
+    qualities = dict(_media_range(one) for one in accept.split(","))
+    # The most specific range counts (RFC 9110 §12.5.1).
+    others = qualities.get("application/*", qualities.get("*/*", 0.0))
+    return JSON if qualities.get(JSON, others) > qualities.get(SCIM, others) else SCIM
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """Read one range of Accept and its quality; one that is no number counts as 1."""
+    name, *parameters = text.lower().split(";")
+    found = (QUALITY.fullmatch(one.strip()) for one in parameters)
+    return name.strip(), next((float(one[1]) for one in found if one), 1.0)
 
 
 def answer(
@@ -55,6 +75,8 @@ def as_scim_error(exc: Exception, scope: Scope) -> errors.ScimError | None:
     match exc:
         case errors.ScimError():
             return exc
+        case appends.RateExceeded():
+            return refusals.too_often("reads", exc.seconds, "readsPerSecond")
         case errors.StoreUnavailable():
             return errors.Unavailable("The store can't answer now. Try again.", retry_after=2)
         case HTTPException(status_code=405):
@@ -86,7 +108,9 @@ def error(exc: errors.ScimError, accept: str | None = None) -> Response:
         headers["WWW-Authenticate"] = CHALLENGE  # RFC 6750 §3
     if isinstance(exc, errors.MethodNotAllowed):
         headers["Allow"] = exc.allowed  # RFC 9110 §15.5.6
-    if isinstance(exc, errors.Unavailable):
+    if isinstance(exc, errors.UnsupportedMediaType):
+        headers["Accept"] = f"{SCIM}, {JSON}"  # RFC 9110 §15.5.16
+    if isinstance(exc, errors.Unavailable | errors.TooManyRequests):
         headers["Retry-After"] = str(exc.retry_after)
     return Response(
         error_body(exc.status, exc.scim_type, exc.detail),

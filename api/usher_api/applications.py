@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import fastapi
 import structlog
@@ -13,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from usher_api import metrics, middlewares, routes, writes
-from usher_core import __version__, errors, logs, settings
+from usher_api import middlewares, routes, specifications, writes
+from usher_core import errors, logs, metrics, settings
+from usher_core.queues import allowances
 from usher_core.scim import schemas
 from usher_core.store import databases, revisions
 from usher_core.tenants import authentications
@@ -35,6 +37,12 @@ class Application(fastapi.FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Leave the layers out."""
         return self.router
+
+    def openapi(self) -> dict[str, Any]:
+        """Make the document once, from our own descriptions: the handlers' signatures tell nothing."""
+        if self.openapi_schema is None:
+            self.openapi_schema = specifications.document(self.routes, schemas.default())
+        return self.openapi_schema
 
 
 def create() -> middlewares.Envelope:
@@ -62,7 +70,9 @@ def build(config: settings.Settings) -> middlewares.Envelope:
         # What was imported lives for good: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        app.state.services = routes.Services(config, database, authenticator, writer, schemas.default())
+        app.state.services = routes.Services(
+            config, database, authenticator, writer, allowances.Allowances(writer.client)
+        )
         app.state.schema_seen = asyncio.create_task(_see_schema(database), name="schema")
         try:
             yield
@@ -73,9 +83,6 @@ def build(config: settings.Settings) -> middlewares.Envelope:
             await database.close()
 
     app = Application(
-        title="Usher",
-        version=__version__,
-        summary="SCIM 2.0: users and groups, pushed by identity providers.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

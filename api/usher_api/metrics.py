@@ -1,12 +1,10 @@
-"""What the api counts; right also when several processes share one folder (USHER_METRICS_DIR)."""
+"""What the api counts; `usher_core.metrics` shows it, of several processes too."""
 
 from __future__ import annotations
 
 import functools
-import os
 
-import prometheus_client
-from prometheus_client import Counter, Histogram, multiprocess
+from prometheus_client import Counter, Histogram
 
 BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25)
 
@@ -27,12 +25,3 @@ def count_request(method: str, endpoint: str, status: int, seconds: float) -> No
     requests, histogram = _request_series(method, endpoint, status)
     requests.inc()
     histogram.observe(seconds)
-
-
-def expose() -> bytes:
-    """Write all metrics in the text format, of every process of this pod."""
-    registry = prometheus_client.REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = prometheus_client.CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return prometheus_client.generate_latest(registry)

@@ -59,7 +59,15 @@ def _admit(config: configs.TenantConfig, kind: schemas.ResourceType, action: str
 
 
 def _deactivates(operation: patches.Operation) -> bool:
-    return operation.path_text == "active" and operation.value is False
+    return operation.path_text == "active" and (operation.op == "remove" or operation.value is False)
+
+
+def patch_status(config: configs.TenantConfig, kind: schemas.ResourceType) -> int:
+    """Tell how a PATCH that succeeds is answered: 200 with the resource or 204 (RFC 7644 §3.5.2)."""
+    if kind.name == policies.USERS:
+        return config.user_patch_status
+    # Entra expects 204 for a group, and the whole group may be large.
+    return config.group_patch_status if kind.stored_apart else 200
 
 
 def read_document(

@@ -31,8 +31,12 @@ class ScimProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop counting: the body has a limit of its own."""
+        """Stop counting: the body has a limit of its own. Let the application ask whether the client is gone.
+
+        To ask by the ASGI messages, as Starlette does, costs as much as reading the body.
+        """
         self._reading_head = False
+        self.scope["usher.is_gone"] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -24,7 +24,7 @@ class Presenter:
     def relations(self) -> resources.Relations:
         """What must be read along with the resource."""
         return resources.Relations(
-            groups=self.resource_type.attribute("groups") is not None and self.projection.wants("groups"),
+            groups=bool(self.resource_type.computed) and self.projection.wants("groups"),
             members=bool(self.resource_type.stored_apart) and self.projection.wants("members"),
         )
 
@@ -48,13 +48,13 @@ class Presenter:
             "created": created,
             "lastModified": created if untouched else timestamp(stored.modified_at),
             "location": self.location(stored),
-            "version": etag(stored.version),
+            "version": etag(stored.version, fenced=resource.fenced),
         }
         return self.projection.apply(document)
 
     def _group(self, group: dict[str, Any]) -> dict[str, Any]:
         endpoint = self.registry.by_name("Group").endpoint
-        return group | {"$ref": f"{self.base_url}/{endpoint}/{group['value']}", "type": "direct"}
+        return {"type": "direct", "$ref": f"{self.base_url}/{endpoint}/{group['value']}"} | group
 
     def _member(self, member: dict[str, Any]) -> dict[str, Any]:
         endpoint = self.registry.by_name(member["type"]).endpoint
@@ -64,9 +64,13 @@ class Presenter:
         return shown | {"type": member["type"]}
 
 
-def etag(version: int) -> str:
-    """Write a version as a weak entity tag (RFC 7644 §3.14)."""
-    return f'W/"{version}"'
+def etag(version: int, *, fenced: bool = False) -> str:
+    """Write a version as a weak entity tag (RFC 7644 §3.14).
+
+    `fenced`: something of it reads as taken away before its turn, so that it is neither this version nor the
+    next one; no change can be made to depend on such a state.
+    """
+    return f'W/"{version}.fenced"' if fenced else f'W/"{version}"'
 
 
 def timestamp(moment: datetime.datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -12,15 +13,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import request_response
 
-from usher_api import answers, policies, reads, representations, requests, writes
+from usher_api import (
+    acceptances,
+    answers,
+    bulks,
+    policies,
+    proxies,
+    reads,
+    representations,
+    requests,
+    retries,
+    writes,
+)
 from usher_core import errors, ids, settings
 from usher_core.changes import records, snapshots
+from usher_core.queues import allowances
 from usher_core.scim import discoveries, patches, projections, schemas, searches
 from usher_core.store import cursors, databases, resources
 from usher_core.tenants import authentications, configs
 
 BASE_PATH = answers.BASE_PATH
-DISCOVERY = frozenset({"ServiceProviderConfig", "ResourceTypes", "Schemas"})
+# RFC 7644 §3.2: endpoints of no resource type, so that a path to one of them leads nowhere else.
+FIXED = ("Bulk", "Me", "ResourceTypes", "Schemas", "ServiceProviderConfig")
+OPEN = re.compile(r"\(\?P<(endpoint|resource_id)>")
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -33,7 +48,16 @@ class DirectRoute(fastapi.routing.APIRoute):
 
     def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.app = request_response(endpoint)
+        self.app = request_response(acceptances.answering(endpoint))
+        self.path_regex = re.compile(OPEN.sub(_narrowed, self.path_regex.pattern))
+        if self.methods and "GET" in self.methods:
+            self.methods.add("HEAD")  # RFC 9110 §9.1; the server leaves the body out
+
+
+def _narrowed(opened: re.Match[str]) -> str:
+    """Keep an open part of a path from what has a route of its own: `.search`, and the fixed endpoints."""
+    others = rf"|(?:{'|'.join(FIXED)})(?:/|$)" if opened[1] == "endpoint" else ""
+    return rf"{opened[0]}(?!\.{others})"
 
 
 router = fastapi.APIRouter(route_class=DirectRoute)
@@ -47,7 +71,7 @@ class Services:
     database: databases.Database
     authenticator: authentications.Authenticator
     writes: writes.Writes
-    registry: schemas.Registry
+    allowances: allowances.Allowances
     cursor_keys: cursors.Keys = dataclasses.field(default_factory=cursors.Keys)
 
 
@@ -66,6 +90,11 @@ class Call:
         return self.principal.tenant
 
     @property
+    def registry(self) -> schemas.Registry:
+        """The schemas and resource types that the tenant has."""
+        return self.principal.registry
+
+    @property
     def config(self) -> configs.TenantConfig:
         """What the tenant lets its identity provider do."""
         return self.principal.config
@@ -73,10 +102,7 @@ class Call:
     @property
     def resource_type(self) -> schemas.ResourceType:
         """What is served at the endpoint in the path; 404 when there is nothing."""
-        endpoint = self.request.path_params["endpoint"]
-        if endpoint in DISCOVERY:
-            raise errors.MethodNotAllowed(f"{endpoint} can only be read.")  # RFC 7644 §4
-        return self.services.registry.by_endpoint(endpoint)
+        return self.registry.by_endpoint(self.request.path_params["endpoint"])
 
     @property
     def resource_id(self) -> ids.ResourceId:
@@ -90,7 +116,7 @@ class Call:
         return reads.Reads(
             services.settings,
             services.database,
-            services.registry,
+            self.registry,
             services.cursor_keys,
             self.tenant,
             self.base_url,
@@ -106,7 +132,7 @@ class Call:
         projection = projections.parse(
             query.get("attributes"), query.get("excludedAttributes"), resource_type
         )
-        return representations.Presenter(self.services.registry, resource_type, self.base_url, projection)
+        return representations.Presenter(self.registry, resource_type, self.base_url, projection)
 
     async def submit(
         self,
@@ -115,25 +141,57 @@ class Call:
         resource_id: ids.ResourceId,
         body: Any,
     ) -> records.Outcome:
-        """Send one change through the queue and wait for its outcome."""
-        return await self.services.writes.submit(
+        """Send one change through the queue and wait for its outcome.
+
+        Raises:
+            AnsweredLater: the client is answered 202.
+        """
+        outcome = await self.services.writes.submit(
             self.principal,
             operation,
             resource_type.name,
             resource_id,
             body,
             if_match=requests.if_match(self.request),
-            request_id=self.request.scope["request_id"],
+            asking=self.asking,
         )
+        if isinstance(outcome, records.Outcome):
+            return outcome
+        raise acceptances.AnsweredLater(outcome, f"{self.base_url}/{resource_type.endpoint}/{resource_id}")
+
+    @property
+    def asking(self) -> writes.Asking:
+        """How this request asks for its change; call it when the body was read."""
+        request = self.request
+        retry_key = retries.key(
+            self.tenant,
+            self.principal.token_id,
+            request.method,
+            requests.target(request),
+            requests.headers(request),
+            request.scope.get("usher.body", b""),
+        )
+        later = requests.prefers_async(request)
+        return writes.Asking(request.scope["request_id"], retry_key, later, requests.is_gone(request))
 
 
 async def enter(request: Request) -> Call:
+    """Authenticate a request that reads, and see that its tenant does not read too often."""
+    call = await _enter(request)
+    if call.principal.suspension is not None:
+        raise errors.Forbidden(call.principal.suspension)
+    await call.services.allowances.spend(call.tenant, call.config.reads_per_second)
+    return call
+
+
+async def _enter(request: Request) -> Call:
     """Authenticate a request."""
     services = cast("Services", request.app.state.services)
     headers = requests.headers(request)
-    principal = await services.authenticator.authenticate(headers.get("authorization"), headers.get("host"))
+    origin = proxies.origin(request.scope, headers, services.settings.trusted_proxies)
+    principal = await services.authenticator.authenticate(headers.get("authorization"), origin.host)
     structlog.contextvars.bind_contextvars(tenant=str(principal.tenant))
-    base_url = requests.base_url(request, principal, services.settings, BASE_PATH)
+    base_url = requests.base_url(origin, principal, services.settings, BASE_PATH)
     return Call(request, services, principal, base_url)
 
 
@@ -146,6 +204,8 @@ async def service_provider_config(request: Request) -> Response:
     call = await _enter_to_discover(request)
     config = discoveries.service_provider_config(
         call.base_url,
+        bulk_operations=call.services.settings.bulk_max_operations,
+        bulk_payload=call.services.settings.bulk_max_payload,
         max_results=call.services.settings.max_page_size,
         default_page_size=call.services.settings.default_page_size,
         cursor_lifetime=int(cursors.LIFETIME.total_seconds()),
@@ -157,14 +217,14 @@ async def service_provider_config(request: Request) -> Response:
 async def resource_types(request: Request) -> Response:
     """List the kinds of resources."""
     call = await _enter_to_discover(request)
-    return answers.answer(request, 200, discoveries.resource_types(call.services.registry, call.base_url))
+    return answers.answer(request, 200, discoveries.resource_types(call.registry, call.base_url))
 
 
 @router.get(BASE_PATH + "/ResourceTypes/{name}")
 async def resource_type(request: Request) -> Response:
     """Show one kind of resource."""
     call = await _enter_to_discover(request)
-    described = call.services.registry.by_name(request.path_params["name"])
+    described = call.registry.by_name(request.path_params["name"])
     return answers.answer(request, 200, discoveries.resource_type(described, call.base_url))
 
 
@@ -172,14 +232,14 @@ async def resource_type(request: Request) -> Response:
 async def all_schemas(request: Request) -> Response:
     """List the schemas."""
     call = await _enter_to_discover(request)
-    return answers.answer(request, 200, discoveries.schemas(call.services.registry, call.base_url))
+    return answers.answer(request, 200, discoveries.schemas(call.registry, call.base_url))
 
 
 @router.get(BASE_PATH + "/Schemas/{urn}")
 async def one_schema(request: Request) -> Response:
     """Show one schema."""
     call = await _enter_to_discover(request)
-    described = call.services.registry.by_schema(request.path_params["urn"])
+    described = call.registry.by_schema(request.path_params["urn"])
     return answers.answer(request, 200, discoveries.schema(described, call.base_url))
 
 
@@ -197,14 +257,14 @@ async def _enter_to_discover(request: Request) -> Call:
 async def me(request: Request) -> Response:
     """Say that there is nobody here to be (RFC 7644 §3.11)."""
     await enter(request)
-    raise errors.NotImplementedYet("/Me: a token of this service names an identity provider, never a user.")
+    raise errors.NotImplementedYet(answers.NOBODY_IS_ME)
 
 
 @router.get(BASE_PATH)
 async def query_all(request: Request) -> Response:
     """List the resources of every type that a filter matches."""
     call = await enter(request)
-    kinds = call.services.registry.resource_types
+    kinds = call.registry.resource_types
     return await _list(call, kinds, searches.from_parameters(requests.query(request)))
 
 
@@ -212,7 +272,7 @@ async def query_all(request: Request) -> Response:
 async def search_all(request: Request) -> Response:
     """List resources of every type, asked for in the body (RFC 7644 §3.4.3)."""
     call = await enter(request)
-    kinds = call.services.registry.resource_types
+    kinds = call.registry.resource_types
     return await _list(call, kinds, searches.from_message(await call.body()))
 
 
@@ -250,9 +310,10 @@ async def retrieve(request: Request) -> Response:
     )
     if resource is None:
         raise errors.NotFound(f"There is no {kind.name} with the id {call.resource_id}.")
-    headers = {"ETag": representations.etag(resource.stored.version)}
+    headers = {"ETag": representations.etag(resource.stored.version, fenced=resource.fenced)}
     # Computed groups are not part of the version: an answer that shows them is never 304.
-    if not presenter.relations.groups and requests.none_match(request, resource.stored.version):
+    is_whole_state = not presenter.relations.groups and not resource.fenced
+    if is_whole_state and requests.none_match(request, resource.stored.version):
         return answers.answer(request, 304, headers=headers)
     return answers.answer(request, 200, presenter.represent(resource), headers)
 
@@ -297,9 +358,8 @@ async def patch(request: Request) -> Response:
     policies.admit_change(call.config, kind, operations)
     outcome = await call.submit("patch", kind, target, patches.dump(operations))
     query = requests.query(request)
-    is_brief = kind.stored_apart and call.config.group_patch_status == 204
+    is_brief = policies.patch_status(call.config, kind) == 204
     if is_brief and not ("attributes" in query or "excludedAttributes" in query):
-        # Entra expects 204 for a group (RFC 7644 §3.5.2 allows it); the whole group may be large.
         return answers.answer(request, 204, headers={"ETag": representations.etag(outcome.version or 0)})
     return await _show(call, presenter, target, outcome, 200)
 
@@ -314,8 +374,37 @@ async def delete(request: Request) -> Response:
     return answers.answer(request, 204)
 
 
+@router.post(BASE_PATH + "/Bulk")
+async def bulk(request: Request) -> Response:
+    """Create, change and delete many resources (RFC 7644 §3.7)."""
+    call = await _enter_to_write(request)
+    limits = call.services.settings
+    desk = bulks.Bulks(call.registry, call.config, call.base_url)
+    try:
+        body = await requests.body(request, limits.bulk_max_payload)
+    except errors.PayloadTooLarge:
+        # RFC 7644 §3.7.4: the answer names the limit
+        raise errors.PayloadTooLarge(
+            f"The size of the bulk operation exceeds the maxPayloadSize ({limits.bulk_max_payload})."
+        ) from None
+    prepared = await desk.read(
+        body,
+        token_id=call.principal.token_id,
+        request_id=request.scope["request_id"],
+        max_operations=limits.bulk_max_operations,
+    )
+    # A retry of a bulk is applied again: what it would be given may have changed in many places since.
+    asking = dataclasses.replace(call.asking, retry_key="")
+    outcomes = await call.services.writes.submit_bulk(call.principal, prepared.change, prepared.bulk, asking)
+    if not isinstance(outcomes, dict):
+        raise acceptances.AnsweredLater(outcomes, None)
+    return answers.answer(request, 200, desk.answer(prepared, outcomes))
+
+
 async def _enter_to_write(request: Request) -> Call:
-    call = await enter(request)
+    call = await _enter(request)
+    if call.principal.suspension is not None and call.config.suspend_revocations:
+        raise errors.Forbidden(call.principal.suspension)
     call.principal.require_writer()
     return call
 

@@ -1,29 +1,47 @@
 """The way of a write through the api: onto the tenant's stream, and back with its true outcome.
 
 No identity provider takes 202 for an ordinary write, so the request waits. What is answered here was
-committed; what is not known in time is 503 and stays queued.
+committed; what is not known in time is 503 and stays queued. A revocation takes effect before it is queued:
+it is accepted into the store first, with the fences of what it takes away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
+import dataclasses
+import functools
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 import redis.asyncio
 import structlog
 
-from usher_api import metrics
+from usher_api import metrics, refusals, retries
 from usher_core import errors, ids, settings
-from usher_core.changes import records
-from usher_core.queues import connections, jobs, replies, streams
-from usher_core.store import databases, resources
+from usher_core import metrics as core_metrics
+from usher_core.changes import bulks, progresses, records, revocations
+from usher_core.queues import appends, connections, jobs, memories, replies
+from usher_core.store import databases, inboxes, resources
 from usher_core.tenants import authentications
 
 log = structlog.get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asking:
+    """How a change was asked for.
+
+    `retry_key` names the mark by which a retry finds this request, empty for none; `told_later`: the client
+    is answered 202; `is_gone` tells whether it has hung up.
+    """
+
+    request_id: str = ""
+    retry_key: str = ""
+    told_later: bool = False
+    is_gone: Callable[[], bool] | None = None
 
 
 class Writes:
@@ -36,14 +54,25 @@ class Writes:
         # The reply list is read on a connection of its own: it blocks for as long as nothing comes.
         self._replies_client = connections.connect_async(config.redis_url)
         self._replies = replies.Replies(self._replies_client)
-        self._appender = streams.Appender(self._client, oldest=config.apply_wait)
+        self._appender = appends.Appender(
+            self._client, functools.partial(inboxes.is_empty, database), oldest=config.apply_wait
+        )
+        self._memory = memories.Memory(self._client)
+        self._retries = retries.Retries(self._client, database, wait=config.apply_wait)
         self._jobs_client: redis.Redis = connections.connect(config.redis_url)
         self._jobs = jobs.queue(self._jobs_client)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def client(self) -> redis.asyncio.Redis:
+        """The connections to the queue, for those who limit reads."""
+        return self._client
+
     def start(self) -> None:
-        """Begin to read the outcomes."""
+        """Begin to read the outcomes, and to look at how full the queue is."""
         self._keep(asyncio.create_task(self._replies.run(), name="replies"))
+        self._keep(asyncio.create_task(self._memory.run(), name="memory"))
+        self._keep(asyncio.create_task(self._retries.run(), name="retries"))
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
@@ -65,12 +94,15 @@ class Writes:
         body: Any,
         *,
         if_match: tuple[int, ...] | None = None,
-        request_id: str = "",
-    ) -> records.Outcome:
+        asking: Asking,
+    ) -> records.Outcome | ids.ChangeId:
         """Queue one change and return its outcome once it is committed; client errors are raised.
+
+        Returns the change's id instead where the client is answered 202.
 
         Raises:
             ScimError: what the change's outcome says, if it failed.
+            TooManyRequests: the tenant asks for more than its manifest allows.
             Unavailable: the change could not be queued, or its outcome did not come in time.
         """
         change = records.Change(
@@ -82,19 +114,148 @@ class Writes:
             body,
             if_match,
             principal.token_id,
-            request_id,
+            asking.request_id,
             self._replies.key,
+            schemas_version=principal.registry.version,
+            told_later=asking.told_later,
         )
         structlog.contextvars.bind_contextvars(change=str(change.change_id), resource=str(resource_id))
-        started = time.perf_counter()
-        with self._replies.expect(change.change_id) as reply:
-            await self._append(principal.tenant, change)
-            metrics.ACCEPTED.labels(operation).inc()
-            outcome = await self._in_time(reply) or await self._look_up(principal.tenant, change)
-        metrics.WAIT.observe(time.perf_counter() - started)
-        if not outcome.succeeded:
-            raise _as_error(outcome)
+        fences = revocations.fences(principal.registry, change)
+        outcome = await self._send(principal, change, [(change, fences)] if fences else [], asking)
+        if isinstance(outcome, records.Outcome) and not outcome.succeeded:
+            raise refusals.of_outcome(outcome)
         return outcome
+
+    async def submit_bulk(
+        self,
+        principal: authentications.Principal,
+        change: records.Change,
+        bulk: bulks.Bulk,
+        asking: Asking,
+    ) -> dict[int, records.Outcome] | ids.ChangeId:
+        """Queue a bulk, packed as a change, and return the outcomes of its operations by their places.
+
+        Returns the change's id instead where the client is answered 202.
+
+        Raises:
+            ChangeFailed: it could not be applied at all.
+            TooManyRequests: the tenant asks for more than its manifest allows.
+            Unavailable: it could not be queued, or its end did not come in time.
+        """
+        structlog.contextvars.bind_contextvars(change=str(change.change_id))
+        change = dataclasses.replace(change, reply_to=self._replies.key, told_later=asking.told_later)
+        parts = bulks.changes_of(bulk.steps)
+        fenced = [(part, revocations.fences(principal.registry, part)) for part in parts]
+        outcome = await self._send(
+            principal, change, [one for one in fenced if one[1]], asking, cost=max(1, len(parts))
+        )
+        for part in parts:
+            metrics.ACCEPTED.labels(part.operation).inc()
+        if not isinstance(outcome, records.Outcome):
+            return outcome
+        if not outcome.succeeded:
+            raise refusals.of_outcome(outcome)
+        if outcome.document is not None:
+            return progresses.read_reply(outcome)
+        # The reply was lost with Valkey: the log tells the same.
+        logged = await resources.find_bulk_outcomes(
+            self._database, principal.tenant, change.accepted_at, change.change_id
+        )
+        return progresses.begin(change, bulk, logged).outcomes
+
+    async def _send(
+        self,
+        principal: authentications.Principal,
+        change: records.Change,
+        fenced: Sequence[inboxes.Fenced],
+        asking: Asking,
+        cost: int = 1,
+    ) -> records.Outcome | ids.ChangeId:
+        if principal.suspension is not None and not fenced:
+            raise errors.Forbidden(principal.suspension)
+        started = time.perf_counter()
+        promised = bool(fenced) or change.told_later
+        limits = appends.Limits(principal.config.requests_per_second, principal.config.max_pending_changes)
+        with self._replies.expect(change.change_id) as reply:
+            if promised:
+                seen = await self._retries.find(asking.retry_key)
+                if seen is None or (earlier := await self._retries.outcome(principal.tenant, seen)) is None:
+                    change = await self._promise(principal.tenant, change, fenced, limits, cost)
+                    cost = 0
+                else:
+                    return earlier
+            item = self._item(change, asking, cost, insists=promised)
+            try:
+                await self._append(principal.tenant, item, limits, change)
+            except appends.Seen as exc:
+                earlier = await self._retries.outcome(principal.tenant, retries.Mark.decode(exc.mark))
+                if earlier is not None:
+                    return earlier
+                item = self._item(change, asking, cost, insists=True)
+                await self._append(principal.tenant, item, limits, change)
+            metrics.ACCEPTED.labels(change.operation).inc()
+            if change.told_later:
+                return change.change_id
+            async with self._retries.waiting(item, asking.is_gone):
+                outcome = await self._in_time(reply) or await self._look_up(principal.tenant, change, item)
+        metrics.WAIT.observe(time.perf_counter() - started)
+        return outcome
+
+    def _item(self, change: records.Change, asking: Asking, cost: int, *, insists: bool) -> appends.Item:
+        mark = ""
+        if asking.retry_key:
+            mark = retries.Mark(change.change_id, change.accepted_at, self._replies.key).encode()
+        return appends.Item(
+            change.encode(),
+            urgent=change.promised,
+            promised=change.change_id if change.promised else None,
+            request=asking.retry_key,
+            mark=f"!{mark}" if mark and insists else mark,
+            cost=cost,
+        )
+
+    async def _promise(
+        self,
+        tenant: ids.TenantId,
+        change: records.Change,
+        fenced: Sequence[inboxes.Fenced],
+        limits: appends.Limits,
+        cost: int,
+    ) -> records.Change:
+        """Accept a change for good before it is queued; what it takes away is gone when this returns."""
+        if not fenced:
+            # It takes nothing away, so it waits its turn like any other: is there room for it?
+            await self._append(tenant, appends.Item(b"", cost=cost), limits, change)
+        change = dataclasses.replace(change, promised=True)
+        try:
+            await inboxes.accept(self._database, tenant, change, fenced)
+        except errors.StoreUnavailable as exc:
+            raise errors.Unavailable(
+                "The store is away: whether the change was accepted is not known. Try again.", retry_after=2
+            ) from exc
+        except errors.TenantGone as exc:
+            raise errors.Unavailable("The tenant was deleted meanwhile.", retry_after=5) from exc
+        if fenced:
+            core_metrics.TIME_TO_REVOKE.observe((records.now() - change.accepted_at).total_seconds())
+        return change
+
+    async def _append(
+        self, tenant: ids.TenantId, item: appends.Item, limits: appends.Limits, change: records.Change
+    ) -> None:
+        if self._memory.is_short and not item.urgent:
+            raise refusals.no_memory()
+        try:
+            must_wake = await self._appender.append(tenant, item, limits)
+        except appends.Seen:
+            raise
+        except errors.UsherError as exc:
+            if not change.promised or change.told_later:
+                raise refusals.of_append(exc, self._wait) from exc
+            # It is in the inbox, and its effect stands: the sweep brings it to its turn.
+            log.warning("promise.not_queued", tenant=str(tenant), error=str(exc))
+            return
+        if must_wake:
+            self._keep(asyncio.create_task(self._wake(tenant), name="wake"))
 
     async def _in_time(self, reply: asyncio.Future[records.Outcome]) -> records.Outcome | None:
         # asyncio.wait_for does the same for six times the price.
@@ -108,21 +269,6 @@ class Writes:
         finally:
             timer.cancel()
 
-    async def _append(self, tenant: ids.TenantId, change: records.Change) -> None:
-        try:
-            must_wake = await self._appender.append(tenant, change)
-        except streams.Backlogged:
-            raise errors.Unavailable(
-                "Earlier changes of this tenant are still waiting; this one was not accepted. Try again.",
-                retry_after=max(1, math.ceil(self._wait / 5)),
-            ) from None
-        except errors.QueueUnavailable as exc:
-            raise errors.Unavailable(
-                "The queue is away: whether the change was accepted is not known. Try again.", retry_after=2
-            ) from exc
-        if must_wake:
-            self._keep(asyncio.create_task(self._wake(tenant), name="wake"))
-
     async def _wake(self, tenant: ids.TenantId) -> None:
         # RQ is synchronous: a thread enqueues, the event loop goes on.
         try:
@@ -133,7 +279,9 @@ class Writes:
             with contextlib.suppress(errors.QueueUnavailable):
                 await self._appender.let_go(tenant)
 
-    async def _look_up(self, tenant: ids.TenantId, change: records.Change) -> records.Outcome:
+    async def _look_up(
+        self, tenant: ids.TenantId, change: records.Change, item: appends.Item
+    ) -> records.Outcome:
         """Ask the change log, for the reply itself may have been lost with Valkey."""
         try:
             outcome = await resources.find_outcome(
@@ -144,9 +292,8 @@ class Writes:
         if outcome is None:
             metrics.LATE.inc()
             log.warning("change.late", tenant=str(tenant), change=str(change.change_id))
-            raise errors.Unavailable(
-                "The change was not applied in time. It may still be: try again later.", retry_after=5
-            )
+            await self._retries.leave(item)
+            raise refusals.late()
         return outcome
 
     def _keep(self, task: asyncio.Task[None]) -> None:
@@ -157,30 +304,3 @@ class Writes:
 def _is_cancelling() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-_BY_STATUS: dict[int, type[errors.ScimError]] = {
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    409: errors.UniquenessViolated,
-    412: errors.PreconditionFailed,
-    500: errors.ChangeFailed,
-}
-_BY_SCIM_TYPE: dict[str | None, type[errors.ScimError]] = {
-    kind.scim_type: kind
-    for kind in (
-        errors.InvalidFilter,
-        errors.InvalidPath,
-        errors.InvalidSyntax,
-        errors.InvalidValue,
-        errors.InvalidVersion,
-        errors.MutabilityViolated,
-        errors.NoTarget,
-        errors.TooMany,
-    )
-}
-
-
-def _as_error(outcome: records.Outcome) -> errors.ScimError:
-    kind = _BY_STATUS.get(outcome.status) or _BY_SCIM_TYPE.get(outcome.scim_type, errors.InvalidValue)
-    return kind(outcome.detail or "The change was refused.")

@@ -20,12 +20,17 @@ UsherError
 │   ├── UniquenessViolated         409 uniqueness
 │   ├── PreconditionFailed         412
 │   ├── PayloadTooLarge            413
+│   ├── UnsupportedMediaType       415
+│   ├── TooManyRequests            429  with Retry-After
 │   ├── ChangeFailed               500  the change became a dead letter
 │   ├── NotImplementedYet          501
 │   └── Unavailable                503  with Retry-After
 ├── StoreUnavailable               PostgreSQL can't be reached, or gave up for a reason of its own: try again
-├── QueueUnavailable               Valkey or Redis can't be reached, or is full: try again
+│   └── StoreTimedOut              a statement took too long
+├── QueueUnavailable               Valkey or Redis can't be reached: try again
+│   └── QueueFull                  it has no memory left for what was asked
 ├── DrainSuperseded                a younger drain of the tenant has taken over: stop, commit nothing
+├── OperatorSuperseded             another operator has taken over: leave the process, write nothing
 ├── TenantGone                     the tenant was deleted: its pending changes have nobody to take effect for
 ├── ManifestInvalid                a ScimTenant that can't be read
 └── ConfigurationInvalid           settings, command line or surroundings that can't work; says what to do
@@ -167,6 +172,12 @@ class PayloadTooLarge(ScimError):
     status = 413
 
 
+class UnsupportedMediaType(ScimError):
+    """The body is of a media type that this service does not read (RFC 9110 §15.5.16)."""
+
+    status = 415
+
+
 class ChangeFailed(ScimError):
     """The change could not be applied for a fault of ours; it is kept as a dead letter."""
 
@@ -177,6 +188,16 @@ class NotImplementedYet(ScimError):
     """The protocol has it, this service does not."""
 
     status = 501
+
+
+class TooManyRequests(ScimError):
+    """The tenant asks for more than it may; the client should try again in `retry_after` whole seconds."""
+
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(ScimError):
@@ -193,12 +214,24 @@ class StoreUnavailable(UsherError):
     """PostgreSQL is away or refused for a passing reason; the same work may succeed later."""
 
 
+class StoreTimedOut(StoreUnavailable):
+    """PostgreSQL gave a statement up because it took too long; it may be the statement's own fault."""
+
+
 class QueueUnavailable(UsherError):
     """Valkey or Redis is away or full; the same work may succeed later."""
 
 
+class QueueFull(QueueUnavailable):
+    """Valkey or Redis has no memory left for the command; what only reads or removes still works."""
+
+
 class DrainSuperseded(UsherError):
     """A younger drain of the same tenant holds a higher epoch; this one must commit nothing more."""
+
+
+class OperatorSuperseded(UsherError):
+    """Another operator has begun its term; this one must write nothing more."""
 
 
 class TenantGone(UsherError):

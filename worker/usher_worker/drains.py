@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import base64
 import datetime
-import random
 import time
-import traceback
 import uuid
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -26,26 +23,21 @@ from usher_core import errors, ids
 from usher_core.changes import records
 from usher_core.queues import jobs, keys, streams
 from usher_core.store import batches
-from usher_worker import metrics, processes
+from usher_worker import bulks, holds, metrics, processes, schema_changes
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
 # A blocking read returns at least this often, so that the wake is renewed and a stop is seen.
 BLOCK = 1.0
-RENEW_EVERY = 1.0
 
 # So many deaths over a batch, and its changes are applied one by one.
 DEATHS_OF_A_BATCH = 2
 
-# What a batch may hold: applying it must stay far below the time after which its transaction is ended.
-BATCH_BYTES = 262_144
+Alone = Callable[[holds.Hold, batches.Entry, int, bool], records.Outcome | None]
+"""Applies what shares no batch; knows how often a worker died over it, and whether to take small steps."""
 
-# So often may PostgreSQL give up on a batch before its changes are applied one by one.
-FAILURES_OF_A_BATCH = 3
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+ALONE: Mapping[str, Alone] = {"bulk": bulks.apply, "schemas": schema_changes.apply}
+"""Who applies each of the operations that are taken alone (`records.TAKEN_ALONE`)."""
 
 
 def drain(tenant: str) -> None:
@@ -57,23 +49,19 @@ def drain(tenant: str) -> None:
         log.debug("drain.ended", end=end)
 
 
-class _TriedEnough(Exception):
-    """PostgreSQL gave up on the same batch several times."""
-
-
 class Drain:
     """One run over one tenant's stream."""
 
-    def __init__(self, process: processes.Process, tenant: ids.TenantId) -> None:
+    def __init__(
+        self, process: processes.Process, tenant: ids.TenantId, tail: streams.Tail | None = None
+    ) -> None:
+        self._hold = holds.Hold(process, tenant, tail)
         self._process = process
         self._settings = process.settings
         self._tenant = tenant
-        self._tail = streams.Tail(process.redis, tenant)
-        self._epoch = 0
+        self._tail = self._hold.tail
         self._suspect_until: str | None = None
         self._deaths = 0
-        self._renewed = time.monotonic()
-        self._deadline = self._renewed + self._settings.drain_lifetime
 
     def run(self) -> str:
         """Drain until there is nothing left, time is up, or another drain has taken over.
@@ -100,7 +88,7 @@ class Drain:
 
     def _open(self) -> None:
         deaths, self._suspect_until = self._tail.open()
-        self._epoch = self._persist(lambda: self._process.store.raise_epoch(self._tenant))
+        self._hold.epoch = self._hold.persist(lambda: self._hold.store.raise_epoch(self._tenant))
         if self._suspect_until is not None:
             self._deaths = deaths
         elif deaths >= DEATHS_OF_A_BATCH:
@@ -111,6 +99,8 @@ class Drain:
         quiet_since = time.monotonic()
         others_wait = True  # unknown yet: the first read does not linger
         while True:
+            if self._process.stopping.is_set():
+                return self._leave("stopped")
             now = time.monotonic()
             lingering = not others_wait and now - quiet_since < self._settings.drain_linger
             taken = self._tail.take(
@@ -122,15 +112,13 @@ class Drain:
                 quiet_since = time.monotonic()
             else:
                 self._deaths = 0
-            self._renew()
-            if self._process.stopping.is_set():
-                return self._leave("stopped")
+            self._hold.renew()
             now = time.monotonic()
             if taken.entries:
-                if now > self._deadline or (others_wait and now - started > self._settings.drain_slice):
+                if now > self._hold.deadline or (others_wait and now - started > self._settings.drain_slice):
                     return self._leave("handed over")
             elif (
-                others_wait or now - quiet_since >= self._settings.drain_linger or now > self._deadline
+                others_wait or now - quiet_since >= self._settings.drain_linger or now > self._hold.deadline
             ) and self._tail.give_up():
                 return "idle"
 
@@ -142,13 +130,16 @@ class Drain:
         return end
 
     def _process_entries(self, raw: list[tuple[str, bytes]]) -> None:
-        raw = _within(raw, BATCH_BYTES)
+        raw = _within(raw, holds.BATCH_BYTES)
         position = raw[0][0]
         if self._suspect_until is not None and _order(position) > _order(self._suspect_until):
             self._suspect_until = None
             self._tail.trust()
-        entries = self._readable(raw)
+        entries = _shared(self._readable(raw))
         if not entries:
+            return
+        if entries[0][1].operation in ALONE:
+            self._process_alone(entries[0])
             return
         if self._deaths >= self._settings.alone_attempts:
             self._bury(
@@ -158,23 +149,20 @@ class Drain:
             return
         started = time.perf_counter()
         try:
-            outcomes = self._persist(
-                lambda: self._process.store.apply(self._tenant, self._epoch, self._process.registry, entries),
-                attempts=FAILURES_OF_A_BATCH if len(entries) > 1 else None,
+            outcomes = self._hold.persist(
+                lambda: self._apply(entries),
+                attempts=holds.FAILURES_OF_A_BATCH if len(entries) > 1 else None,
+                timeouts=holds.FAILURES_OF_A_BATCH,
             )
-        except _TriedEnough:
-            # Perhaps it is the batch, and not the world: one by one, each has a transaction of its own.
-            self._suspect(entries[-1][0])
+        except holds.TriedEnough as exc:
+            if len(entries) == 1:
+                self._bury(entries[0], "TimedOut", str(exc.__cause__), holds.FAILURES_OF_A_BATCH)
+            else:
+                # Perhaps it is the batch, and not the world: one by one, each has a transaction of its own.
+                self._suspect(entries[-1][0])
             return
         except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-            # The frames, not the text: an error may quote what the change holds.
-            cause = exc.__cause__ or exc
-            log.error(  # noqa: TRY400 - see above
-                "batch.failed",
-                changes=len(entries),
-                reason=type(cause).__name__,
-                frames="".join(traceback.format_tb(cause.__traceback__)),
-            )
+            holds.note_failure(exc, len(entries))
             if len(entries) == 1:
                 self._alone(entries[0], exc)
             else:
@@ -187,34 +175,30 @@ class Drain:
         metrics.BATCH.observe(len(entries))
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
 
+    def _apply(self, entries: list[batches.Entry]) -> list[records.Outcome]:
+        return self._hold.by_schemas(
+            lambda registry: self._hold.store.apply(self._tenant, self._hold.epoch, registry, entries)
+        )
+
+    def _process_alone(self, entry: batches.Entry) -> None:
+        apply = ALONE[entry[1].operation]
+        outcome = apply(self._hold, entry, self._deaths, self._suspect_until is not None)
+        self._deaths = 0
+        if outcome is None:
+            self._tail.forgive()  # it stays at the head, for the drain that comes next
+        else:
+            self._settle([entry], [outcome])
+
     def _alone(self, entry: batches.Entry, failure: Exception) -> None:
         """Try one change again, alone, and give it up in the end."""
-        for attempt in range(2, self._settings.alone_attempts + 1):
-            time.sleep(_jittered(FIRST_PAUSE * attempt))
-            try:
-                outcomes = self._persist(
-                    lambda: self._process.store.apply(
-                        self._tenant, self._epoch, self._process.registry, [entry]
-                    )
-                )
-            except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-                failure = exc
-            else:
-                self._settle([entry], outcomes)
-                return
-        cause = failure.__cause__ or failure
-        trace = "".join(traceback.format_exception(cause))
-        self._bury(entry, type(cause).__name__, trace, self._settings.alone_attempts)
+        try:
+            outcomes = self._hold.insist(lambda: self._apply([entry]), failure)
+        except (batches.ChangeBroken, batches.ConstraintHit) as exc:
+            outcomes = [self._hold.bury_broken(entry, exc)]
+        self._settle([entry], outcomes)
 
     def _bury(self, entry: batches.Entry, reason: str, trace: str, attempts: int) -> None:
-        outcome = self._persist(
-            lambda: self._process.store.bury(
-                self._tenant, self._epoch, entry, reason=reason, traceback=trace, attempts=attempts
-            )
-        )
-        metrics.DEAD_LETTERS.labels(reason).inc()
-        log.error("change.dead", change=str(entry[1].change_id), reason=reason, attempts=attempts)
-        self._settle([entry], [outcome])
+        self._settle([entry], [self._hold.bury(entry, reason, trace, attempts)])
 
     def _readable(self, raw: list[tuple[str, bytes]]) -> list[batches.Entry]:
         entries = []
@@ -250,11 +234,11 @@ class Drain:
             for (_, change), outcome in zip(entries, outcomes, strict=True)
             if change.reply_to
         ]
-        self._tail.settle([position for position, _ in entries], replies)
+        promised = [change.change_id for _, change in entries if change.promised]
+        self._tail.settle([position for position, _ in entries], replies, promised)
         committed = records.now()
         for (_, change), outcome in zip(entries, outcomes, strict=True):
-            metrics.APPLIED.labels(change.operation, outcome.status).inc()
-            metrics.AGE.observe((committed - change.accepted_at).total_seconds())
+            metrics.count_applied(change, outcome, committed)
 
     def _suspect(self, until: str | None) -> None:
         self._deaths = 0
@@ -262,30 +246,6 @@ class Drain:
         self._tail.forgive()
         if until is not None:
             self._tail.suspect(until)
-
-    def _persist(self, work: Callable[[], T], *, attempts: int | None = None) -> T:
-        """Do something with the store; while PostgreSQL is away try again, with backoff and jitter."""
-        for number, pause in enumerate(_pauses(), start=1):
-            try:
-                return work()
-            except errors.StoreUnavailable as exc:
-                metrics.RETRIES.inc()
-                log.warning("store.unavailable", error=str(exc), cause=type(exc.__cause__).__name__)
-                if self._process.stopping.is_set() or time.monotonic() > self._deadline:
-                    raise
-                if number == attempts:
-                    raise _TriedEnough from exc
-            self._process.stopping.wait(pause)
-            self._renew()
-        raise AssertionError("pauses never end")
-
-    def _renew(self) -> None:
-        now = time.monotonic()
-        if now - self._renewed < RENEW_EVERY:
-            return
-        self._renewed = now
-        if not self._tail.renew():
-            raise errors.DrainSuperseded(f"tenant {self._tenant}: the wake is another's")
 
 
 def _within(raw: list[tuple[str, bytes]], budget: int) -> list[tuple[str, bytes]]:
@@ -298,15 +258,12 @@ def _within(raw: list[tuple[str, bytes]], budget: int) -> list[tuple[str, bytes]
     return raw
 
 
-def _pauses() -> Iterator[float]:
-    pause = FIRST_PAUSE
-    while True:
-        yield _jittered(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def _jittered(pause: float) -> float:
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+def _shared(entries: list[batches.Entry]) -> list[batches.Entry]:
+    """Cut a batch off before what is taken alone, or behind it if that is its head."""
+    for number, (_, change) in enumerate(entries):
+        if change.operation in records.TAKEN_ALONE:
+            return entries[: max(number, 1)]
+    return entries
 
 
 def _order(position: str) -> tuple[int, int]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from usher_core import metrics as core_metrics
+from usher_core.changes import events, policies, records
 
 APPLIED = Counter("usher_changes_applied", "Changes with a committed outcome.", ["operation", "status"])
 BATCH = Histogram(
@@ -21,8 +26,44 @@ AGE = Histogram(
 RETRIES = Counter("usher_store_retries", "Batches tried again because PostgreSQL was away or gave up.")
 DEAD_LETTERS = Counter("usher_dead_letters", "Changes given up, by reason.", ["reason"])
 DRAINS = Counter("usher_drains", "Drains by how they ended.", ["end"])
-PENDING = Gauge("usher_pending_changes", "Changes that wait, of all tenants; seen by the sweep.")
-OLDEST = Gauge("usher_oldest_pending_seconds", "Age of the oldest waiting change; seen by the sweep.")
+# Only the process of the sweep sets a gauge; the others of a worker hold a zero.
+PENDING = Gauge(
+    "usher_pending_changes",
+    "Changes that wait, of all tenants; seen by the sweep.",
+    multiprocess_mode="max",
+)
+OLDEST = Gauge(
+    "usher_oldest_pending_seconds",
+    "Age of the oldest waiting change; seen by the sweep.",
+    multiprocess_mode="max",
+)
 SWEEPS = Counter("usher_sweeps", "Rounds of the sweep by result.", ["result"])
 WOKEN = Counter("usher_sweep_wakes", "Tenants whose drain the sweep had to wake.")
 FREED = Counter("usher_sweep_freed", "Transactions of stopped workers that the sweep ended.")
+PUT_BACK = Counter("usher_promises_put_back", "Promised changes that the sweep put back into their streams.")
+LEFT_OVER = Counter("usher_sweep_leftovers", "Jobs of dead workers that the sweep removed from RQ.")
+PROCESSES = Gauge(
+    "usher_worker_processes", "Processes of this worker that run and drain.", multiprocess_mode="max"
+)
+REPLACED = Counter("usher_worker_replacements", "Worker processes that were replaced, by why.", ["reason"])
+DIRECT = Counter("usher_direct_drains", "Drains of the sweep's own, because Valkey had no memory left.")
+FENCED = Counter(
+    "usher_dead_revocations", "Revocations that became dead letters: what they take away stays taken away."
+)
+
+
+def count_applied(change: records.Change, outcome: records.Outcome, committed: datetime.datetime) -> None:
+    """Count a change whose outcome is committed."""
+    age = (committed - change.accepted_at).total_seconds()
+    APPLIED.labels(change.operation, outcome.status).inc()
+    AGE.observe(age)
+    if change.promised and outcome.status == events.DEAD:
+        FENCED.inc()
+    if not change.promised and outcome.succeeded and _revokes(change, outcome):
+        core_metrics.TIME_TO_REVOKE.observe(age)
+
+
+def _revokes(change: records.Change, outcome: records.Outcome) -> bool:
+    if change.resource_type != policies.USERS or change.operation == "create":
+        return False
+    return change.operation == "delete" or (outcome.document or {}).get("active") is False

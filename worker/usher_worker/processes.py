@@ -6,24 +6,26 @@ RQ calls a job by its path with plain arguments; the job finds its process here.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import redis
 
 from usher_core import settings
 from usher_core.queues import connections
-from usher_core.scim import schemas
-from usher_core.store import batches
+from usher_core.store import batches, registries
 
 
 class Process:
     """The connections and state that all jobs of one worker process share."""
 
-    def __init__(self, config: settings.Settings) -> None:
+    def __init__(self, config: settings.Settings, stopping: threading.Event | None = None) -> None:
         self.settings = config
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
         self.redis: redis.Redis = connections.connect(config.redis_url)
         self.store = batches.Connection(config.database_url)
-        self.registry = schemas.default()
+        self.registries = registries.Registries()
+        self.beat: Callable[[], None] = lambda: None
+        """Says that the process lives, from within a job; whoever runs the jobs sets it."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,8 @@
 
 A thread of each worker process; a try-lock in PostgreSQL lets one of them through. It wakes streams whose
 drain died or whose wake was lost, frees what a stopped worker holds, keeps the change log's partitions,
-purges deleted users that no longer can be restored, and measures what waits.
+purges deleted users that no longer can be restored, puts promised changes back into the streams that lost
+them, drains by itself while Valkey has no memory left to take a job, and measures what waits.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import structlog
 
 from usher_core import errors, settings
 from usher_core.changes import records
-from usher_core.queues import backlogs, connections
+from usher_core.queues import backlogs, connections, leftovers, streams
 from usher_core.store import sweeps as store_sweeps
-from usher_worker import metrics
+from usher_worker import drains, metrics, processes, promises
 
 log = structlog.get_logger(__name__)
 
 PARTITIONS_EVERY = 3600.0
 PURGE_EVERY = 30.0
+CLEAR_UP_EVERY = 30.0
 
 
 class Sweep(threading.Thread):
@@ -33,8 +35,13 @@ class Sweep(threading.Thread):
         self._stopping = stopping
         self._store = store_sweeps.Sweeps(config.database_url)
         self._backlogs = backlogs.Backlogs(connections.connect(config.redis_url))
+        self._promises = promises.Promises(self._store, self._backlogs)
+        # Connections of its own: the process's are the drain's that runs beside this thread.
+        self._process = processes.Process(config, stopping)
+        self._leftovers = leftovers.Leftovers(self._process.redis)
         self._partitions_kept = -PARTITIONS_EVERY
         self._purged = -PURGE_EVERY
+        self._cleared_up = -CLEAR_UP_EVERY
         self.ticked = time.monotonic()
 
     def run(self) -> None:
@@ -43,6 +50,9 @@ class Sweep(threading.Thread):
             try:
                 ours = self.keep_store()
                 self.look_after_streams(wake=ours)
+                if ours:
+                    self.keep_promises()
+                    self.clear_up()
                 metrics.SWEEPS.labels("swept" if ours else "another's turn").inc()
             except (errors.StoreUnavailable, errors.QueueUnavailable) as exc:
                 metrics.SWEEPS.labels("unavailable").inc()
@@ -52,7 +62,12 @@ class Sweep(threading.Thread):
                 metrics.SWEEPS.labels("failed").inc()
                 log.exception("sweep.failed")
             self.ticked = time.monotonic()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._store.close()
+        self._process.close()
 
     def keep_store(self) -> bool:
         """Do what PostgreSQL needs, in one short transaction; tells whether it was our turn."""
@@ -84,10 +99,40 @@ class Sweep(threading.Thread):
 
     def look_after_streams(self, *, wake: bool) -> None:
         """Measure what waits; when it is our turn also wake whom nobody wakes."""
-        waiting = self._backlogs.read()
+        waiting = self.waiting()
         for backlog in waiting:
-            if wake and not backlog.awake and self._backlogs.wake(backlog):
-                metrics.WOKEN.inc()
-                log.warning("sweep.woke", tenant=str(backlog.tenant), pending=backlog.pending)
+            if wake and not backlog.awake:
+                self._wake(backlog)
         metrics.PENDING.set(sum(backlog.pending for backlog in waiting))
         metrics.OLDEST.set(max((backlog.oldest for backlog in waiting), default=0.0))
+
+    def waiting(self) -> list[backlogs.Backlog]:
+        """List the tenants with pending changes."""
+        return self._backlogs.read()
+
+    def keep_promises(self) -> None:
+        """Put promised changes back that their streams lack."""
+        with self._store.turn() as ours:
+            if ours:
+                self._promises.look()
+
+    def clear_up(self) -> None:
+        """Remove what RQ keeps of workers that died, now and then."""
+        now = time.monotonic()
+        if now - self._cleared_up >= CLEAR_UP_EVERY:
+            metrics.LEFT_OVER.inc(self._leftovers.remove())
+            self._cleared_up = now
+
+    def _wake(self, backlog: backlogs.Backlog) -> None:
+        try:
+            if not self._backlogs.wake(backlog):
+                return
+        except errors.QueueFull:
+            # Reading, committing and removing need no memory; what is removed makes room for the rest.
+            metrics.DIRECT.inc()
+            log.warning("sweep.drains", tenant=str(backlog.tenant), pending=backlog.pending)
+            tail = streams.BareTail(self._process.redis, backlog.tenant)
+            drains.Drain(self._process, backlog.tenant, tail).run()
+            return
+        metrics.WOKEN.inc()
+        log.warning("sweep.woke", tenant=str(backlog.tenant), pending=backlog.pending)

@@ -1,79 +1,156 @@
-"""The worker process: RQ's worker in a loop of ours, the sweep beside it, and a port for the curious.
+"""The part of a worker process that drains: RQ's worker, in a loop of ours.
 
 RQ's `work()` ends on a Redis time-out, on an out-of-memory answer and on any error outside its dequeue
-loop, and a worker that Redis forgot does not register itself again. So each end that nobody asked for is
-followed by a new worker, after a pause that grows.
+loop. So each end that nobody asked for is followed by a new worker, after a pause that grows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
 import signal
-import threading
 import time
-from collections.abc import Iterable
 from types import FrameType
 from typing import Any
-from wsgiref import simple_server
 
-import prometheus_client
 import redis
 import structlog
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker, worker_registration
+from rq.exceptions import StopRequested
+from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import now
 
 from usher_core import settings
-from usher_core.queues import jobs
-from usher_worker import processes, sweeps
+from usher_core.queues import connections, jobs
+from usher_worker import limits, metrics, ports, processes, sweeps
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
-# A sweep that has not ticked for so long says that the process hangs.
-SILENCE = 60.0
+LIFE = 30
+"""Seconds after which RQ shows a worker no longer that has said nothing."""
+
+PATIENCE = 1
+"""Seconds for which a worker waits for a job before it looks whether to end, and says that it lives."""
 
 
 class Worker(SimpleWorker):
-    """RQ's worker without a fork, which tells the drain it runs that it should stop."""
+    """RQ's worker without a fork, which never loses a job to a signal and shows itself again after a wipe.
 
-    def __init__(self, process: processes.Process) -> None:
+    A signal only says that it should end. It ends where it has no job in hand.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, process: processes.Process, bounds: limits.Limits) -> None:
         self._process = process
+        self._limits = bounds
+        self._said = -float(PATIENCE)
         super().__init__(
             [jobs.queue(process.redis)],
             connection=process.redis,
             serializer=JSONSerializer,
             log_job_description=False,
+            worker_ttl=LIFE,
         )
+        process.beat = self._beat
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Wait so many seconds for a job at a time."""
+        return PATIENCE
+
+    @property
+    def connection_timeout(self) -> int:
+        """Leave the connections' own time-out: it is longer than any wait."""
+        return int(connections.SOCKET_TIMEOUT)
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Whether to call `run_maintenance_tasks`: always."""
+        return True
+
+    def run_maintenance_tasks(self) -> None:
+        """End if it should; RQ calls this whenever it has no job in hand. The sweep does RQ's maintenance."""
+        if self._process.stopping.is_set() or self._limits.look():
+            raise StopRequested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Stop after the batch at hand; RQ calls this for SIGINT and SIGTERM."""
         self._process.stopping.set()
-        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+        self._stop_requested = True
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job, and count it."""
+        super().execute_job(job, queue)
+        self._limits.done += 1
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Say that it lives, and all there is to know of it: Valkey may have forgotten.
+
+        RQ calls this five times a job; once a second is enough.
+        """
+        if time.monotonic() - self._said < PATIENCE:
+            return
+        self._said = time.monotonic()
+        if pipeline is not None:
+            self._introduce(pipeline)
+            return
+        try:
+            with self.connection.pipeline(transaction=False) as pipe:
+                self._introduce(pipe)
+                pipe.execute()
+        except redis.RedisError:
+            if self._process.stopping.is_set():
+                raise StopRequested from None  # RQ would try again until Valkey is back
+            raise
+
+    def _introduce(self, pipe: Any) -> None:
+        self.last_heartbeat = now()
+        pipe.hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
+        worker_registration.register(self, pipe)
+        pipe.expire(self.key, LIFE)
+        pipe.expire(self.executions_key, LIFE)
+
+    def _beat(self) -> None:
+        """Say from within a job that it lives; a drain learns by itself if Valkey is away."""
+        with contextlib.suppress(redis.RedisError, StopRequested):
+            self.heartbeat()
 
 
 def run(config: settings.Settings) -> None:
-    """Work until SIGINT or SIGTERM; return when the batch at hand is finished."""
+    """Work in this process alone, with the sweep beside it, until SIGINT or SIGTERM."""
     process = processes.Process(config)
-    processes.enter(process)
     sweep = sweeps.Sweep(config, process.stopping)
     sweep.start()
+    metrics.PROCESSES.set(1)
     if config.worker_metrics_port:
-        _serve_metrics(config.worker_metrics_port, sweep)
+        ports.serve(config.worker_metrics_port, sweep, lambda: 1)
+    work(process)
+
+
+def work(process: processes.Process) -> None:
+    """Run the jobs of the queue until the process should stop, or a limit of its is reached.
+
+    When it returns, the batch at hand is finished and the connections are closed.
+    """
+    processes.enter(process)
+    bounds = limits.Limits(process.settings)
     # What was imported lives for good: the garbage collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     pause = FIRST_PAUSE
-    while not process.stopping.is_set():
+    while True:
         started = time.monotonic()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: process.stopping.set())
         try:
-            Worker(process).work(logging_level=None)
+            Worker(process, bounds).work(logging_level=None)
         except (redis.RedisError, OSError) as exc:
             log.warning("worker.lost_queue", error=type(exc).__name__)
-        if process.stopping.is_set():
+        if process.stopping.is_set() or bounds.reached:
             break
         lived = time.monotonic() - started
         pause = FIRST_PAUSE if lived > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
@@ -81,25 +158,4 @@ def run(config: settings.Settings) -> None:
         process.redis.connection_pool.disconnect()
         process.stopping.wait(pause)
     process.close()
-    log.info("worker.stopped")
-
-
-def _serve_metrics(port: int, sweep: sweeps.Sweep) -> None:
-    metrics_app = prometheus_client.make_wsgi_app()
-
-    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/metrics":
-            return metrics_app(environ, start_response)  # type: ignore[no-any-return]
-        silent = time.monotonic() - sweep.ticked
-        healthy = environ["PATH_INFO"] in ("/healthz", "/readyz") and silent < SILENCE
-        start_response(
-            "200 OK" if healthy else "503 Service Unavailable", [("Content-Type", "application/json")]
-        )
-        return [json.dumps({"sweep_seconds_ago": round(silent, 1)}).encode()]
-
-    class Quiet(simple_server.WSGIRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Keep access lines out of the log."""
-
-    server = simple_server.make_server("0.0.0.0", port, app, handler_class=Quiet)  # noqa: S104 - a pod's port
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    log.info("worker.stopped", jobs=bounds.done, limit=bounds.reached)

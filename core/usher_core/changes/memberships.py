@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from usher_core import ids
 
@@ -22,13 +22,15 @@ class Membership:
     """The members of a group as the batch sees them.
 
     `stored` holds those of the mentioned members that the store has; `count` is how many it has in all,
-    known only when a change of the batch needs it. After `replace` nothing stored counts any more.
+    known only when a change of the batch needs it. After `replace` nothing stored counts any more. `left` are
+    those of the stored ones that left at some time: who came back since is another member, with another name.
     """
 
     stored: frozenset[ids.ResourceId]
     count: int | None
     replaced: bool = False
     overrides: dict[ids.ResourceId, Member | None] = dataclasses.field(default_factory=dict)
+    left: set[ids.ResourceId] = dataclasses.field(default_factory=set)
 
     def has(self, member: ids.ResourceId) -> bool:
         """Tell whether the member is in the group now."""
@@ -46,6 +48,7 @@ class Membership:
         """Remove members and return those that were in the group."""
         gone = [member for member in members if self.has(member)]
         self.overrides.update(dict.fromkeys(gone))
+        self.left.update(self.stored.intersection(gone))
         return gone
 
     def replace(self, members: Mapping[ids.ResourceId, Member]) -> bool:
@@ -53,8 +56,24 @@ class Membership:
         if self._size() == len(members) and all(self.has(member) for member in members):
             return False
         self.replaced = True
+        self.left |= self.stored - members.keys()
         self.overrides = dict(members)
         return True
+
+    def select(
+        self, among_stored: Collection[ids.ResourceId], test: Callable[[Member], bool]
+    ) -> list[ids.ResourceId]:
+        """List the members that a test selects, given which ones of those that the store has."""
+        found = [member for member in among_stored if member not in self.left and self.has(member)]
+        return found + [
+            member.id
+            for member in self.overrides.values()
+            if member is not None and not self._is_stored(member.id) and test(member)
+        ]
+
+    def _is_stored(self, member: ids.ResourceId) -> bool:
+        """Whether the row that the store has is the member's, whatever name was given for it since."""
+        return member in self.stored and member not in self.left
 
     def _size(self) -> int:
         present = sum(member is not None for member in self.overrides.values())

@@ -26,6 +26,9 @@ ACTIONS: Final[Mapping[str, str]] = {
 USERS: Final = "User"
 """The resource type that the actions on users are about."""
 
+GROUPS: Final = "Group"
+"""The resource type whose members are rows."""
+
 LONGEST_ADDRESS: Final = 254
 """RFC 5321 §4.5.3.1.3 allows a path of 256 octets, its angle brackets included."""
 
@@ -40,6 +43,7 @@ class Policy:
     email_names: bool = True
     revive_inactive: bool = True
     keep_deleted: bool = True
+    ignore_unknown: bool = True
 
     def admit_change(self, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Insist that a user may become what a PUT or PATCH makes of it; what changes nothing may be sent.
@@ -50,7 +54,9 @@ class Policy:
         """
         if kind != USERS or before == after:
             return
-        deactivated = after.get("active") is False and before.get("active") is not False
+        was, is_now = before.get("active"), after.get("active")
+        # A PATCH that removes the attribute takes the access away too.
+        deactivated = was is not False and is_now is not True and was != is_now
         if deactivated:
             require(self.actions, "DeactivateUsers")
         if not deactivated or _rest(before) != _rest(after):
@@ -68,6 +74,7 @@ def from_document(document: Mapping[str, Any]) -> Policy:
         revive_inactive=document.get("revive_inactive", True),
         # A duration such as 720h; of one that lasts nothing only zeros and units are left.
         keep_deleted=bool(document.get("deleted_retention", "720h").strip("0hms")),
+        ignore_unknown=document.get("ignore_unknown_attributes", True),
     )
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import orjson
 
 from usher_core import ids
 
-Operation = Literal["create", "replace", "patch", "delete", "restore"]
+Operation = Literal["create", "replace", "patch", "delete", "restore", "bulk", "schemas"]
+
+TAKEN_ALONE: Final = frozenset({"bulk", "schemas"})
+"""Operations that share no batch: a drain takes each from the stream by itself."""
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -46,23 +50,38 @@ class Change:
     token_id: str
     request_id: str
     reply_to: str
+    part_of: tuple[ids.ChangeId, int] | None = None
+    """The bulk that the change came in, and its place among the operations there."""
+    schemas_version: int = 0
+    """The tenant's schemas that the body was read by: it is read again if others hold at its turn."""
+    promised: bool = False
+    """Whether it is in the inbox too, or has fences that stand: its turn takes them away."""
+    told_later: bool = False
+    """Whether the client was answered 202, and its outcome is told by an event."""
 
     def encode(self) -> bytes:
-        """Write the change as a JSON array."""
-        return orjson.dumps(
-            [
-                str(self.change_id),
-                (self.accepted_at - EPOCH) // MICROSECOND,
-                self.operation,
-                self.resource_type,
-                str(self.resource_id),
-                self.body,
-                self.if_match,
-                self.token_id,
-                self.request_id,
-                self.reply_to,
-            ]
-        )
+        """Write the change as a JSON array; what only some changes have stands last, as an object."""
+        items = [
+            str(self.change_id),
+            (self.accepted_at - EPOCH) // MICROSECOND,
+            self.operation,
+            self.resource_type,
+            str(self.resource_id),
+            self.body,
+            self.if_match,
+            self.token_id,
+            self.request_id,
+            self.reply_to,
+        ]
+        more: dict[str, Any] = {}
+        if self.part_of is not None:
+            more["part_of"] = [str(self.part_of[0]), self.part_of[1]]
+        for name in ("schemas_version", "promised", "told_later"):
+            if value := getattr(self, name):
+                more[name] = value
+        if more:
+            items.append(more)
+        return orjson.dumps(items)
 
     @classmethod
     def decode(cls, data: bytes) -> Change:
@@ -72,9 +91,21 @@ class Change:
             ValueError: the bytes are no change.
         """
         try:
-            change_id, accepted, operation, kind, resource_id, body, if_match, token, request, reply = (
-                orjson.loads(data)
-            )
+            (
+                change_id,
+                accepted,
+                operation,
+                kind,
+                resource_id,
+                body,
+                if_match,
+                token,
+                request,
+                reply,
+                *rest,
+            ) = orjson.loads(data)
+            more: dict[str, Any] = rest[0] if rest else {}
+            part = more.get("part_of")
             return cls(
                 ids.ChangeId(uuid.UUID(change_id)),
                 EPOCH + accepted * MICROSECOND,
@@ -86,9 +117,24 @@ class Change:
                 token,
                 request,
                 reply,
+                (ids.ChangeId(uuid.UUID(part[0])), part[1]) if part else None,
+                more.get("schemas_version", 0),
+                more.get("promised", False),
+                more.get("told_later", False),
             )
-        except (TypeError, AttributeError) as exc:
+        except (TypeError, AttributeError, IndexError) as exc:
             raise ValueError("not a change") from exc
+
+    def renamed(self, names: Mapping[ids.ResourceId, ids.ResourceId]) -> Change:
+        """Put other ids in the place of those that this change knows resources by, wherever they stand.
+
+        Only for ids that were made for this purpose: no other text of a body holds them.
+        """
+        body = orjson.dumps(self.body)
+        for old, new in names.items():
+            body = body.replace(str(old).encode(), str(new).encode())
+        resource_id = names.get(self.resource_id, self.resource_id)
+        return dataclasses.replace(self, resource_id=resource_id, body=orjson.loads(body))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

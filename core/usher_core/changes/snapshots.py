@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from usher_core import errors, ids
-from usher_core.changes import policies, records
-from usher_core.scim import documents, patches, schemas
+from usher_core.changes import policies, records, validations
+from usher_core.scim import conditions, documents, filters, patches, schemas
 from usher_core.scim import members as scim_members
 
 
@@ -25,6 +25,20 @@ class UniqueKey(NamedTuple):
     type: str
     path: str
     folded: str
+
+
+class Selection(NamedTuple):
+    """The members of a group that a filter selects.
+
+    `type` is that of the group; `filters` are how many such filters the same change has, with `comparisons`
+    in all of them.
+    """
+
+    type: str
+    group: ids.ResourceId
+    filter: filters.Filter
+    filters: int
+    comparisons: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class Needs:
     exist. `targets`: which of these ids exist, and of what type. `counted`: how many members these groups
     have. `left`: in which groups these members are (they may be about to be deleted). `namesakes`: of these
     values who holds them, as they are, for a create may revive them. `deleted`: what is left of these.
+    `selections`: which members these are.
     """
 
     resources: set[ids.ResourceId] = dataclasses.field(default_factory=set)
@@ -57,6 +72,7 @@ class Needs:
     left: set[ids.ResourceId] = dataclasses.field(default_factory=set)
     namesakes: set[UniqueKey] = dataclasses.field(default_factory=set)
     deleted: set[ids.ResourceId] = dataclasses.field(default_factory=set)
+    selections: set[Selection] = dataclasses.field(default_factory=set)
     takers: dict[UniqueKey, set[ids.ResourceId]] = dataclasses.field(default_factory=dict)
     """No question: which resources would take a value within the batch, if their changes succeed."""
 
@@ -74,7 +90,11 @@ class Snapshot:
     counted: dict[ids.ResourceId, int] = dataclasses.field(default_factory=dict)
     left: dict[ids.ResourceId, set[ids.ResourceId]] = dataclasses.field(default_factory=dict)
     deleted: dict[ids.ResourceId, Stored] = dataclasses.field(default_factory=dict)
+    selected: dict[Selection, list[ids.ResourceId] | None] = dataclasses.field(default_factory=dict)
+    """By selection; `None` where it is too much. Those selected are among the pairs."""
     policy: policies.Policy = dataclasses.field(default_factory=policies.Policy)
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The tenant's configuration as it is stored, which the policy was read from."""
 
 
 def unique_keys(resource_type: schemas.ResourceType, document: dict[str, Any]) -> list[UniqueKey]:
@@ -96,6 +116,10 @@ def name_key(
 
 def ask(asked: Needs, registry: schemas.Registry, change: records.Change) -> None:
     """Add what applying the change, in any state of the store, could have to know."""
+    try:
+        change = validations.renewed(change, registry)
+    except errors.ScimError:
+        return  # its turn will refuse it, whatever there is
     resource_type = registry.by_name(change.resource_type)
     # A create finds no resource; if it was applied before, the store reads what it made.
     if change.operation != "create":
@@ -137,6 +161,7 @@ def _note_taker(asked: Needs, resource_id: ids.ResourceId, wanted: Iterable[Uniq
 
 def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: records.Change) -> None:
     operations = patches.load(change.body, resource_type)
+    on_members: list[scim_members.MemberOperation] = []
     for operation in operations:
         # Each operation alone on an empty resource shows which unique values it could bring.
         try:
@@ -146,6 +171,7 @@ def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: re
         wanted = unique_keys(resource_type, patched.document)
         asked.owners.update(wanted)
         _note_taker(asked, change.resource_id, wanted)
+        on_members += patched.member_operations
         for member_operation in patched.member_operations:
             match member_operation:
                 case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
@@ -156,6 +182,16 @@ def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: re
                     pass
             if isinstance(member_operation, scim_members.MembersReplaced | scim_members.MembersCleared):
                 asked.counted.add(change.resource_id)
+    asked.selections.update(selections(resource_type.name, change.resource_id, on_members).values())
+
+
+def selections(
+    kind: str, group: ids.ResourceId, operations: Iterable[scim_members.MemberOperation]
+) -> dict[filters.Filter, Selection]:
+    """List by filter what the operations of one change select among the members of a group."""
+    wanted = [one.filter for one in operations if isinstance(one, scim_members.MembersRemovedWhere)]
+    comparisons = sum(map(conditions.size, wanted))
+    return {one: Selection(kind, group, one, len(wanted), comparisons) for one in wanted}
 
 
 def _ask_for_members(asked: Needs, group: ids.ResourceId, values: Iterable[str]) -> None:

@@ -9,21 +9,22 @@ the snapshot and the end.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from usher_core import errors, ids
-from usher_core.changes import memberships, policies, records, snapshots
-from usher_core.scim import documents, patches, schemas
+from usher_core.changes import memberships, policies, records, snapshots, validations
+from usher_core.scim import documents, evaluations, filters, patches, schemas
 from usher_core.scim import members as scim_members
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Logged:
-    """A change and what became of it, for the change log."""
+    """A change and what became of it, for the change log and the events; whether it changed anything."""
 
     change: records.Change
     outcome: records.Outcome
+    changed: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,6 +43,15 @@ class Writes:
     restored: list[snapshots.Stored] = dataclasses.field(default_factory=list)
     retained: list[snapshots.Stored] = dataclasses.field(default_factory=list)
     logged: list[Logged] = dataclasses.field(default_factory=list)
+
+
+class NoneCreated(errors.UsherError):
+    """Of resources that refer to each other one can't be created: `change`, whose outcome says why."""
+
+    def __init__(self, change: records.Change, reason: errors.ScimError) -> None:
+        super().__init__(reason.detail)
+        self.change = change
+        self.outcome = _refusal(change, reason)
 
 
 class Unit:
@@ -70,12 +80,100 @@ class Unit:
         before = self._snapshot.applied.get(change.change_id)
         if before is not None:
             return self._as_it_stands(before, change)
+        held = self._resources.get(change.resource_id)
         try:
             outcome = self._perform(change)
         except errors.ScimError as exc:
-            outcome = records.Outcome(change.change_id, exc.status, exc.scim_type, exc.detail)
-        self._logged.append(Logged(change, outcome))
+            outcome = _refusal(change, exc)
+        # A create that revived a user is about another id than its own.
+        changed = outcome.resource_id is not None or self._resources.get(change.resource_id) is not held
+        self._logged.append(Logged(change, outcome, changed))
         return outcome
+
+    def recall(self, change: records.Change) -> records.Outcome | None:
+        """Return the outcome that a redelivered change had, as it was then; `None` for any other change."""
+        return self._snapshot.applied.get(change.change_id)
+
+    def note(self, change: records.Change, outcome: records.Outcome) -> records.Outcome:
+        """Log an outcome that was decided elsewhere; a redelivered change keeps the one it had."""
+        before = self.recall(change)
+        if before is None:
+            self._logged.append(Logged(change, outcome))
+        return before or outcome
+
+    def create_together(self, changes: Sequence[records.Change]) -> list[records.Outcome]:
+        """Create resources that refer to each other: first each without its members, then these.
+
+        None of the changes was applied before.
+
+        Raises:
+            NoneCreated: one of them can't be created, so nothing was; nothing is logged either.
+        """
+        before = self._state()
+        try:
+            outcomes = self._create_bare(changes)
+            names = {
+                change.resource_id: outcome.resource_id
+                for change, outcome in zip(changes, outcomes, strict=True)
+                if outcome.resource_id is not None
+            }
+            if names:
+                # Some were there already and are revived: they are referred to by the ids they have.
+                self._return_to(before)
+                before = self._state()
+                changes = [change.renamed(names) for change in changes]
+                outcomes = self._create_bare(changes)
+            self._join_all(changes)
+        except NoneCreated:
+            self._return_to(before)
+            raise
+        self._logged += [
+            Logged(change, outcome, changed=True) for change, outcome in zip(changes, outcomes, strict=True)
+        ]
+        return outcomes
+
+    def _create_bare(self, changes: Sequence[records.Change]) -> list[records.Outcome]:
+        outcomes = []
+        for change in changes:
+            try:
+                resource_type, document, _ = self._split(change)
+                outcomes.append(self._create(resource_type, dataclasses.replace(change, body=document)))
+            except errors.ScimError as exc:
+                raise NoneCreated(change, exc) from exc
+        return outcomes
+
+    def _join_all(self, changes: Sequence[records.Change]) -> None:
+        for change in changes:
+            try:
+                _, _, members = self._split(change)
+                self._join(change.resource_id, self._resolve(change.resource_id, members or ()))
+            except errors.ScimError as exc:
+                raise NoneCreated(change, exc) from exc
+
+    def _split(
+        self, change: records.Change
+    ) -> tuple[schemas.ResourceType, dict[str, Any], tuple[scim_members.Member, ...] | None]:
+        """Take the members out of what a change creates."""
+        renewed = self._renewed(change)
+        resource_type = self._registry.by_name(renewed.resource_type)
+        return resource_type, *documents.split_members(resource_type, renewed.body)
+
+    def _state(self) -> tuple[Any, ...]:
+        """Copy all that a create may change."""
+        return (
+            dict(self._resources),
+            dict(self._owners),
+            {
+                group: dataclasses.replace(
+                    membership, overrides=dict(membership.overrides), left=set(membership.left)
+                )
+                for group, membership in self._memberships.items()
+            },
+            {member: set(groups) for member, groups in self._left.items()},
+        )
+
+    def _return_to(self, state: tuple[Any, ...]) -> None:
+        self._resources, self._owners, self._memberships, self._left = state
 
     def writes(self) -> Writes:
         """Compare the end with the snapshot."""
@@ -109,7 +207,11 @@ class Unit:
 
     # What each operation does. Every check stands before the first effect.
 
+    def _renewed(self, change: records.Change) -> records.Change:
+        return validations.renewed(change, self._registry, ignore_unknown=self._policy.ignore_unknown)
+
     def _perform(self, change: records.Change) -> records.Outcome:
+        change = self._renewed(change)
         resource_type = self._registry.by_name(change.resource_type)
         match change.operation:
             case "create":
@@ -122,9 +224,12 @@ class Unit:
                 return self._delete(resource_type, change)
             case "restore":
                 return self._restore(resource_type, change)
+            case _:
+                raise AssertionError(change.operation)  # these are applied by others
 
     def _create(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         document, members = documents.split_members(resource_type, change.body)
+        document = documents.with_active(resource_type, document)
         try:
             self._require_free(resource_type, document, None)
         except errors.UniquenessViolated:
@@ -132,13 +237,11 @@ class Unit:
             if namesake is None:
                 raise
             return self._revive(resource_type, change, namesake, document)
-        resolved = self._resolve(members or ())
+        resolved = self._resolve(change.resource_id, members or ())
         stored = snapshots.Stored(resource_type.name, change.resource_id, 1, document, self._now, self._now)
         self._hold(resource_type, stored, None)
         self._left.setdefault(stored.id, set())
-        if resolved:
-            self._membership(change.resource_id).add(resolved.values())
-            self._note_joined(change.resource_id, resolved)
+        self._join(change.resource_id, resolved)
         return _outcome(change, 201, stored)
 
     def _find_inactive(
@@ -169,10 +272,11 @@ class Unit:
     def _replace(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
         current = self._current(resource_type, change)
         document, members = documents.split_members(resource_type, change.body)
+        document = documents.with_active(resource_type, document, current.document)
         documents.refuse_immutable(resource_type, current.document, document)
         self._policy.admit_change(resource_type.name, current.document, document)
         self._require_free(resource_type, document, current)
-        resolved = None if members is None else self._resolve(members)
+        resolved = None if members is None else self._resolve(current.id, members)
         changed = False
         if resolved is not None:
             changed = self._membership(current.id).replace(resolved)
@@ -185,10 +289,12 @@ class Unit:
         patched = patches.apply(resource_type, current.document, operations)
         self._policy.admit_change(resource_type.name, current.document, patched.document)
         self._require_free(resource_type, patched.document, current)
-        steps = [self._prepare(operation) for operation in patched.member_operations]
+        selections = snapshots.selections(resource_type.name, current.id, patched.member_operations)
+        selected = {wanted: self._select(selection) for wanted, selection in selections.items()}
+        steps = [self._prepare(current.id, operation) for operation in patched.member_operations]
         changed = False
         for operation, resolved in steps:
-            changed = self._change_members(current.id, operation, resolved) or changed
+            changed = self._change_members(current.id, operation, resolved, selected) or changed
         stored = self._revise(resource_type, current, patched.document, touched=changed)
         return _outcome(change, 200, stored)
 
@@ -215,8 +321,10 @@ class Unit:
             raise errors.PreconditionFailed(
                 f"The {resource_type.name} was restored and deleted again meanwhile. Look, then try again."
             )
-        self._require_free(resource_type, left.document, None)
-        stored = dataclasses.replace(left, version=left.version + 1, modified_at=self._now)
+        # It was deleted under whatever schemas there were then.
+        document = documents.normalise(resource_type, left.document)
+        self._require_free(resource_type, document, None)
+        stored = dataclasses.replace(left, document=document, version=left.version + 1, modified_at=self._now)
         self._hold(resource_type, stored, None)
         self._left.setdefault(stored.id, set())
         self._deleted[stored.id] = None
@@ -246,8 +354,9 @@ class Unit:
         for key in wanted:
             if key not in held and self._owners[key] is not None:
                 # RFC 7644 §3.3: 409 with scimType uniqueness
+                path = documents.path_of_space(key.path)
                 raise errors.UniquenessViolated(
-                    f"The value of {key.path} is taken by another {resource_type.name}."
+                    f"The value of {path} is taken by another {resource_type.name}."
                 )
 
     def _hold(
@@ -297,13 +406,24 @@ class Unit:
             membership = self._memberships[group] = memberships.Membership(stored, count)
         return membership
 
-    def _resolve(self, members: Iterable[scim_members.Member]) -> dict[ids.ResourceId, memberships.Member]:
+    def _resolve(
+        self, group: ids.ResourceId, members: Iterable[scim_members.Member]
+    ) -> dict[ids.ResourceId, memberships.Member]:
+        joinable = scim_members.types(self._registry.by_schema(schemas.GROUP).attributes["members"])
         resolved: dict[ids.ResourceId, memberships.Member] = {}
         for member in members:
             member_id = snapshots.resource_id(member.value)
             kind = None if member_id is None else self._type_of(member_id)
             if member_id is None or kind is None:
                 raise errors.InvalidValue(f"members.value: there is no resource with the id {member.value}.")
+            if kind not in joinable:
+                raise errors.InvalidValue(
+                    f"members.value: {member.value} is a {kind}; a member may be a {' or a '.join(joinable)} "
+                    "(referenceTypes of members.$ref)."
+                )
+            if member_id == group:
+                # Directories refuse it too, and it would say nothing; circles of several groups are accepted.
+                raise errors.InvalidValue("members.value: a group can't be a member of itself.")
             resolved.setdefault(member_id, memberships.Member(member_id, kind, member.display))
         return resolved
 
@@ -314,15 +434,11 @@ class Unit:
         return self._snapshot.targets.get(resource_id)
 
     def _prepare(
-        self, operation: scim_members.MemberOperation
+        self, group: ids.ResourceId, operation: scim_members.MemberOperation
     ) -> tuple[scim_members.MemberOperation, dict[ids.ResourceId, memberships.Member]]:
         match operation:
             case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
-                return operation, self._resolve(members)
-            case scim_members.MembersRemovedWhere():
-                raise errors.InvalidPath(
-                    'members: the filter of this path is not supported; use members[value eq "…"].'
-                )
+                return operation, self._resolve(group, members)
             case _:
                 return operation, {}
 
@@ -331,6 +447,7 @@ class Unit:
         group: ids.ResourceId,
         operation: scim_members.MemberOperation,
         resolved: dict[ids.ResourceId, memberships.Member],
+        selected: Mapping[filters.Filter, Collection[ids.ResourceId]],
     ) -> bool:
         membership = self._membership(group)
         match operation:
@@ -343,8 +460,26 @@ class Unit:
             case scim_members.MembersRemoved(values):
                 found = (snapshots.resource_id(value) for value in values)
                 return bool(membership.remove([member for member in found if member is not None]))
-            case _:
-                raise AssertionError(operation)
+            case scim_members.MembersRemovedWhere(wanted):
+                test = evaluations.element_test(wanted)
+                chosen = membership.select(selected[wanted], lambda member: test(_shown(member)))
+                return bool(membership.remove(chosen))
+
+    def _select(self, selection: snapshots.Selection) -> Collection[ids.ResourceId]:
+        """Look up which of the members that the store has are selected."""
+        selected = self._snapshot.selected[selection]
+        if selected is None:
+            # RFC 7644 §3.12
+            raise errors.TooMany(
+                "Too many members of the group are to be looked at, or leave at once: use fewer conditions,"
+                ' or name those meant, as members[value eq "…"] does.'
+            )
+        return selected
+
+    def _join(self, group: ids.ResourceId, resolved: dict[ids.ResourceId, memberships.Member]) -> None:
+        if resolved:
+            self._membership(group).add(resolved.values())
+            self._note_joined(group, resolved)
 
     def _leave_groups(self, member: ids.ResourceId) -> None:
         for group in list(self._left[member]):
@@ -368,6 +503,16 @@ class Unit:
             modified_at=stored.modified_at,
             document=stored.document,
         )
+
+
+def _shown(member: memberships.Member) -> dict[str, str]:
+    """Bring a member to the form that filters are about."""
+    shown = {"value": str(member.id), "type": member.type}
+    return shown if member.display is None else {**shown, "display": member.display}
+
+
+def _refusal(change: records.Change, reason: errors.ScimError) -> records.Outcome:
+    return records.Outcome(change.change_id, reason.status, reason.scim_type, reason.detail)
 
 
 def _outcome(change: records.Change, status: int, stored: snapshots.Stored) -> records.Outcome:

@@ -100,7 +100,7 @@ class Run:
             self._serve(name, ["worker"], found, grace=_WORKER_GRACE, hold=hold)
         self._serve("api", ["api", "--listen", str(listen)], found, grace=_API_GRACE, hold=hold)
         base_url = f"http://{addresses.reachable(listen)}{_BASE_PATH}"
-        tenants = self._apply_tenants(bundle, found.database_url, base_url)
+        tenants = self._apply_tenants(bundle, found, base_url)
         _wait_until_ready(addresses.reachable(listen))
         with self._ready_lock:
             self._tenants = tenants
@@ -135,11 +135,17 @@ class Run:
         self._supervisor.add(child)
 
     def _apply_tenants(
-        self, bundle: manifests.Bundle, database_url: str, base_url: str
+        self, bundle: manifests.Bundle, found: backends.Backends, base_url: str
     ) -> dict[str, ready_files.ReadyTenant]:
         vault = vaults.FileVault(self._options.data / "secrets")
         applied = asyncio.run(
-            reconciliations.apply_bundle(bundle, database_url=database_url, vault=vault, base_url=base_url)
+            reconciliations.apply_bundle(
+                bundle,
+                database_url=found.database_url,
+                redis_url=found.redis_url,
+                vault=vault,
+                base_url=base_url,
+            )
         )
         for tenant in applied:
             self._output.say(f"tenant {tenant.name}: {tenant.base_url}")

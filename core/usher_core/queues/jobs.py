@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import redis
 import rq
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from usher_core import ids
@@ -17,6 +20,8 @@ TIMEOUT = 120
 
 FAILURE_LIFE = 60
 RETRIES = 3
+
+_DESCRIPTION = "drain "
 
 
 def queue(client: redis.Redis) -> rq.Queue:
@@ -41,6 +46,14 @@ def enqueue(jobs: rq.Queue, tenant: ids.TenantId) -> None:
             result_ttl=0,
             failure_ttl=FAILURE_LIFE,
             retry=rq.Retry(max=RETRIES),
-            description=f"drain {tenant}",
+            description=f"{_DESCRIPTION}{tenant}",
         )
         jobs.connection.xadd(keys.BELL, {"t": str(tenant)}, maxlen=8, approximate=False)
+
+
+def tenants(client: redis.Redis, waiting: Sequence[bytes]) -> list[str]:
+    """List the tenants of the jobs with these ids; a job that is gone has none."""
+    pipe = client.pipeline(transaction=False)
+    for job in waiting:
+        pipe.hget(Job.key_for(job.decode()), "description")
+    return [told.decode().removeprefix(_DESCRIPTION) for told in pipe.execute() if told]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator
 
 import redis.asyncio
+import redis.exceptions
 import structlog
 
 from usher_core import ids
@@ -46,9 +48,15 @@ class Replies:
 
     async def run(self) -> None:
         """Hand each outcome to whoever waits for it, until cancelled; survive every loss of Valkey."""
-        pause = 0.05
+        pause, told = 0.05, 0.0
         while not self._stopped:
             try:
+                if time.monotonic() - told > BLOCK:
+                    # Others may ask whether anybody still waits for what goes to this list. A server that has
+                    # no memory left for the answer still has outcomes to hand out.
+                    with contextlib.suppress(redis.exceptions.OutOfMemoryError):
+                        await self._client.set(keys.alive(self.key), 1, px=keys.ALIVE_LIFE)
+                    told = time.monotonic()
                 answer = await self._client.blmpop(BLOCK, 1, self.key, direction="LEFT", count=MOST_AT_ONCE)
                 pause = 0.05
             except Exception as exc:  # noqa: BLE001 - if this loop ended, every write would wait in vain
@@ -58,6 +66,8 @@ class Replies:
                 continue
             for data in answer[1] if answer else ():
                 self._hand_over(data)
+            # Whoever has an outcome answers first: asking for the next ones costs as much as an answer.
+            await asyncio.sleep(0)
 
     def _hand_over(self, data: object) -> None:
         try:

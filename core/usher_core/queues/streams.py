@@ -1,4 +1,4 @@
-"""The stream of a tenant's changes: the api's end appends and wakes, the drain's end takes and removes.
+"""The drain's end of a tenant's stream of changes: take from the head, apply, settle; `appends` is the other.
 
 A change leaves the stream only after its outcome was committed. The head of the stream is always what
 must be applied next, so whoever drains reads from the start; consumer groups would hand the next change
@@ -7,34 +7,16 @@ to a younger drain while an older one still held the one before it.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 import redis
-import redis.asyncio
 
-from usher_core import errors, ids
-from usher_core.changes import records
+from usher_core import ids
 from usher_core.queues import connections, keys
-
-# One step: refuse when the oldest change has waited too long, append all, claim the wake if it is free.
-APPEND = """
-local head = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-if head then
-  local now = redis.call('TIME')
-  local age = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(head[1], '^%d+'))
-  if age > tonumber(ARGV[3]) then return -1 end
-end
-for number = 4, #ARGV do redis.call('XADD', KEYS[1], '*', 'c', ARGV[number]) end
-redis.call('SADD', KEYS[3], ARGV[1])
-return redis.call('SET', KEYS[2], 'queued', 'NX', 'PX', ARGV[2]) and 1 or 0
-"""
-
-# A wake is taken back only while no drain has made it its own.
-RELEASE = "if redis.call('GET', KEYS[1]) == 'queued' then redis.call('DEL', KEYS[1]) end"
 
 # A drain gives up only while its stream is empty and nobody has taken over.
 GIVE_UP = """
@@ -53,97 +35,6 @@ if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
-
-
-class Backlogged(errors.UsherError):
-    """The tenant's oldest pending change is older than a request waits: one more would only wait too."""
-
-
-_Waiting = tuple[bytes, asyncio.Future[bool]]
-
-# Changes in one command: each may be a megabyte.
-MOST_AT_ONCE = 128
-
-
-class Appender:
-    """The api's end of every stream; one an event loop.
-
-    What concurrent requests append while a command is under way goes out together in the next one.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis, *, oldest: float) -> None:
-        """`oldest`: the age in seconds of the oldest pending change beyond which none is added."""
-        self._script = client.register_script(APPEND)
-        self._release = client.register_script(RELEASE)
-        self._oldest = int(oldest * 1000)
-        self._waiting: dict[ids.TenantId, list[_Waiting]] = {}
-        self._sender: asyncio.Task[None] | None = None
-
-    async def append(self, tenant: ids.TenantId, change: records.Change) -> bool:
-        """Append a change; tells whether the caller must enqueue a drain for the tenant.
-
-        Raises:
-            Backlogged: the change was not appended.
-            QueueUnavailable: the change may have been appended, or not.
-        """
-        appended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, []).append((change.encode(), appended))
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send(), name="append")
-        return await appended
-
-    async def let_go(self, tenant: ids.TenantId) -> None:
-        """Take a wake back whose job could not be enqueued.
-
-        Raises:
-            QueueUnavailable: then it runs out by itself.
-        """
-        with connections.wrapped():
-            await self._release(keys=[keys.wake(tenant)])
-
-    async def _send(self) -> None:
-        try:
-            while self._waiting:
-                tenant, waiting = self._waiting.popitem()
-                batch, rest = waiting[:MOST_AT_ONCE], waiting[MOST_AT_ONCE:]
-                if rest:
-                    self._waiting[tenant] = rest
-                try:
-                    await self._send_batch(tenant, batch)
-                except errors.QueueUnavailable as exc:
-                    # What is away for one is away for all: nobody waits for another's time-out.
-                    for one in (batch, *self._waiting.values()):
-                        _refuse(one, exc)
-                    self._waiting.clear()
-        finally:
-            self._sender = None
-
-    async def _send_batch(self, tenant: ids.TenantId, batch: list[_Waiting]) -> None:
-        try:
-            with connections.wrapped():
-                answer = await self._script(
-                    keys=[keys.changes(tenant), keys.wake(tenant), keys.PENDING],
-                    args=[str(tenant), keys.WAKE_QUEUED, self._oldest, *(data for data, _ in batch)],
-                )
-        except errors.QueueUnavailable:
-            raise
-        except Exception as exc:
-            # Every request gets its answer, whatever broke in the client or the event loop.
-            raise errors.QueueUnavailable(f"Valkey: {type(exc).__name__}") from exc
-        if answer < 0:
-            _refuse(batch, Backlogged(f"tenant {tenant}"))
-            return
-        must_wake = answer == 1
-        for _, appended in batch:
-            if not appended.done():  # else its request was cancelled
-                appended.set_result(must_wake)
-                must_wake = False
-
-
-def _refuse(batch: list[_Waiting], failure: errors.UsherError) -> None:
-    for _, appended in batch:
-        if not appended.done():
-            appended.set_exception(failure)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,25 +98,44 @@ class Tail:
             if name.decode() == keys.BELL:
                 self._bell = items[-1][0].decode()
             else:
-                entries = [(position.decode(), fields[b"c"]) for position, fields in items]
+                entries = [(position.decode(), fields[1]) for position, fields in items]
         if not entries:
             self.forgive()
         return Taken(entries, others_wait=waiting > 0)
 
-    def settle(self, positions: Iterable[str], replies: Iterable[tuple[str, bytes]]) -> None:
-        """Answer the waiting api processes and remove the entries, whose outcomes are committed."""
+    def settle(
+        self,
+        positions: Iterable[str],
+        replies: Iterable[tuple[str, bytes]],
+        promised: Iterable[ids.ChangeId] = (),
+    ) -> None:
+        """Answer the waiting api processes and remove the entries, whose outcomes are committed.
+
+        `promised`: those of the changes that stood in the inbox too.
+        """
         lists: dict[str, list[bytes]] = {}
         for reply_to, data in replies:
             lists.setdefault(reply_to, []).append(data)
         for reply_to, values in lists.items():
             self._unsent.append(("RPUSH", reply_to, *values))
             self._unsent.append(("PEXPIRE", reply_to, keys.REPLIES_LIFE))
+        self._forget(promised)
         self._unsent.append(("XDEL", self._stream, *positions))
         self.forgive()
+
+    def _forget(self, promised: Iterable[ids.ChangeId]) -> None:
+        named = [str(change) for change in promised]
+        if named:
+            self._unsent.append(("HDEL", keys.inbox(self._tenant), *named))
 
     def forgive(self) -> None:
         """Count no death: the attempt ended, well or not, with its process alive."""
         self._unsent.append(("HDEL", self._attempts, "deaths"))
+
+    def begin_attempt(self) -> None:
+        """Count one attempt at the rest of the entry at the head: all before it in it is done for good."""
+        with connections.wrapped():
+            self._send(("HSET", self._attempts, "deaths", 1))
 
     def suspect(self, until: str) -> None:
         """Note that every entry up to `until` is to be applied alone, also by a successor."""
@@ -275,15 +185,64 @@ class Tail:
         sent, self._unsent = [*self._unsent, *commands], []
         if not sent:
             return []
-        pipe = self._client.pipeline(transaction=False)
-        for command in sent:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         try:
-            return pipe.execute()
+            return connections.exchange(self._client, sent)
         except redis.RedisError:
             # Nothing is lost: settling again is harmless, and the change log knows what was applied.
             self._unsent = sent[: len(sent) - len(commands)]
             raise
+
+
+class BareTail(Tail):
+    """The drain's end while Valkey has no memory left: it reads and removes, and asks for nothing more.
+
+    No wake is held and no attempt counted: the tenant's epoch keeps others from committing.
+    """
+
+    def open(self) -> tuple[int, str | None]:
+        """Tell the attempts that died at the head, and the end of suspicion; take nothing over."""
+        with connections.wrapped():
+            deaths, until = self._client.hmget(self._attempts, "deaths", "until")
+        return int(deaths or 0), until.decode() if until else None  # type: ignore[union-attr]
+
+    def take(self, count: int, *, block: float) -> Taken:
+        """Read up to `count` entries from the head, without waiting."""
+        with connections.wrapped():
+            *_, entries = self._send(("XRANGE", self._stream, "-", "+", "COUNT", count))
+        return Taken([(position.decode(), fields[1]) for position, fields in entries], others_wait=True)
+
+    def settle(
+        self,
+        positions: Iterable[str],
+        replies: Iterable[tuple[str, bytes]],
+        promised: Iterable[ids.ChangeId] = (),
+    ) -> None:
+        """Remove the entries at once, then answer as far as there is room: the change log tells the rest."""
+        self._forget(promised)
+        with connections.wrapped():
+            self._send(("XDEL", self._stream, *positions))
+            with contextlib.suppress(redis.exceptions.OutOfMemoryError):
+                for reply_to, data in replies:
+                    self._client.rpush(reply_to, data)
+                    self._client.pexpire(reply_to, keys.REPLIES_LIFE)
+
+    def begin_attempt(self) -> None:
+        """Count nothing."""
+
+    def suspect(self, until: str) -> None:
+        """Note nothing: the drain itself knows."""
+
+    def renew(self) -> bool:
+        """Hold nothing, so there is nothing to lose."""
+        return True
+
+    def give_up(self) -> bool:
+        """Let go of nothing; whether something is left is for the next round to see."""
+        self._send()
+        return True
+
+    def hand_over(self, life: int) -> None:
+        """Hand nothing over."""
 
 
 def _pairs(streams: Any) -> list[tuple[bytes, list[Any]]]:

@@ -2,7 +2,8 @@
 
 A batch costs two round trips: the first takes the tenant's lock and reads the snapshot, the second writes
 the result and commits. Each is one call of a function in the database, but for what is kept of deleted
-resources, which goes along with the second. The row of `drains` is the lock
+resources, which goes along with the second. A batch that only creates what refers to nothing needs a single
+one (`assumptions`). The row of `drains` is the lock
 and the fence: a drain that was superseded while it slept finds a higher epoch there and commits nothing.
 
 Between the two stands `Pipeline.sync`, never the end of a pipeline: psycopg ends one with a Flush after
@@ -14,28 +15,36 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from usher_core import errors, ids
-from usher_core.changes import records, snapshots, units
+from usher_core.changes import bulks, progresses, records, snapshots, units
 from usher_core.scim import schemas
-from usher_core.store import databases, rowsets
+from usher_core.store import assumptions, databases, registries, rowsets, selections
+
+T = TypeVar("T")
 
 # A worker's statement may take longer than a reader's: a replace of a large group is one statement.
 STATEMENT_TIMEOUT = 30.0
+
+# The sweep ends a transaction that waits for its client for two seconds.
+LONGEST_UNIT = 1.5
 
 RAISE = """
 UPDATE drains d SET epoch = d.epoch + 1
   FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL RETURNING d.epoch
 """
+LOCK = "SELECT epoch FROM drains WHERE tenant = %s FOR UPDATE"
 READ = "SELECT usher_read_batch(%s, %s, %s)"
 APPLY = "SELECT usher_write_batch(%s, %s, %s)"
+APPLY_AT_ONCE = "SELECT usher_apply_batch(%s, %s, %s, %s, %s)"
 READ_AGAIN = """
 SELECT type, id, version, document, created_at, modified_at
   FROM resources WHERE tenant = %s AND type = ANY(%s) AND id = ANY(%s)
@@ -66,6 +75,10 @@ class _PartitionMissing(errors.UsherError):
     """The change log has no partition for a month: the sweep was away at its beginning."""
 
 
+class SchemasChanged(errors.UsherError):
+    """The tenant's schemas are others than those that the batch was prepared for; nothing was committed."""
+
+
 class ChangeBroken(errors.UsherError):
     """Applying one change raised what is no mistake of the client's; `__cause__` is what it was."""
 
@@ -84,6 +97,8 @@ class Connection:
     def __init__(self, url: str, *, application: str = "usher-worker") -> None:
         self._conninfo = databases.conninfo(url, statement_timeout=STATEMENT_TIMEOUT, application=application)
         self._connection: psycopg.Connection[TupleRow] | None = None
+        # The configuration that held at the last batch, of the tenant that it was for.
+        self._config: tuple[ids.TenantId, dict[str, Any]] | None = None
 
     def __enter__(self) -> Connection:
         return self
@@ -130,36 +145,129 @@ class Connection:
             DrainSuperseded: a younger drain has taken over; nothing was committed.
             ConstraintHit: the store refused the result; nothing was committed.
             ChangeBroken: one change raised; nothing was committed.
+            SchemasChanged: the tenant has another registry by now (`registry`); nothing was committed.
         """
-        try:
-            return self._apply(tenant, epoch, registry, entries)
-        except _PartitionMissing:
-            for _, change in entries:
-                self.keep_change_log(change.accepted_at)
-            return self._apply(tenant, epoch, registry, entries)
-
-    def _apply(
-        self,
-        tenant: ids.TenantId,
-        epoch: int,
-        registry: schemas.Registry,
-        entries: Sequence[Entry],
-    ) -> list[records.Outcome]:
         changes = [change for _, change in entries]
-        needs = snapshots.Needs()
-        for change in changes:
-            with _blamed_on(change):
-                snapshots.ask(needs, registry, change)
-        with self._transaction() as connection, connection.pipeline() as pipeline:
-            snapshot = _read(connection, pipeline, tenant, epoch, registry, changes, needs)
-            unit = units.Unit(registry, snapshot)
+        positions = {change.change_id: stream_id for stream_id, change in entries}
+
+        def apply(unit: units.Unit) -> list[records.Outcome]:
             outcomes = []
             for change in changes:
                 with _blamed_on(change):
                     outcomes.append(unit.apply(change))
-            positions = {change.change_id: stream_id for stream_id, change in entries}
-            _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
-        return outcomes
+            return outcomes
+
+        at_once = self._apply_at_once(tenant, epoch, registry, changes, positions, apply)
+        if at_once is not None:
+            return at_once
+        return self._work(tenant, epoch, registry, changes, positions, apply)
+
+    def _apply_at_once(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        registry: schemas.Registry,
+        changes: Sequence[records.Change],
+        positions: Mapping[ids.ChangeId, str],
+        apply: Callable[[units.Unit], list[records.Outcome]],
+    ) -> list[records.Outcome] | None:
+        """Apply a batch to what it assumes of the store; `None` when it may not, or that is not so."""
+        if self._config is None or self._config[0] != tenant:
+            return None
+        needs = _needs(registry, changes)
+        if not assumptions.may_be_made(changes, needs):
+            return None
+        questions = rowsets.questions(registry, changes, needs)
+        answers = assumptions.answers(registry, self._config[1], questions)
+        unit = units.Unit(registry, rowsets.snapshot(needs, {"now": assumptions.NOW.isoformat(), **answers}))
+        outcomes = apply(unit)
+        rows = assumptions.without_moments(rowsets.derive(registry, unit.writes(), positions))
+        values = (tenant, epoch, Jsonb(questions), Jsonb(answers), Jsonb(rows))
+        try:
+            with self._transaction() as connection:
+                [(found,)] = connection.execute(APPLY_AT_ONCE, values).fetchall()
+        except _PartitionMissing:
+            return None
+        if found is None:
+            raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
+        if not found["written"]:
+            return None
+        return [assumptions.told(outcome, found["now"]) for outcome in outcomes]
+
+    def begin_bulk(
+        self, tenant: ids.TenantId, epoch: int, change: records.Change, bulk: bulks.Bulk
+    ) -> progresses.Progress:
+        """Look up how far a bulk has come.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away.
+            DrainSuperseded: a younger drain has taken over.
+        """
+        asked = [change, *bulks.changes_of(bulk.steps)]
+        with self._transaction() as connection, connection.pipeline() as pipeline:
+            snapshot = _read(connection, pipeline, tenant, epoch, None, asked, snapshots.Needs())
+            connection.execute("COMMIT")
+        return progresses.begin(change, bulk, snapshot.applied)
+
+    def apply_bulk(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        registry: schemas.Registry,
+        position: str,
+        progress: progresses.Progress,
+        steps: Sequence[bulks.Step],
+    ) -> progresses.Progress:
+        """Apply the next steps of a bulk, which stands at `position`, and commit them together.
+
+        Raises:
+            StoreUnavailable, DrainSuperseded, ConstraintHit, ChangeBroken: as `apply` does.
+        """
+        bulk = progress.change
+        changes = bulks.changes_of(steps)
+        positions = dict.fromkeys(
+            (change.change_id for change in [bulk, *bulks.changes_of(progress.bulk.steps)]), position
+        )
+
+        def apply(unit: units.Unit) -> progresses.Progress:
+            with _blamed_on(bulk):
+                return progress.advance(unit, steps)
+
+        return self._work(tenant, epoch, registry, changes, positions, apply, also=(bulk,))
+
+    def _work(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        registry: schemas.Registry,
+        changes: Sequence[records.Change],
+        positions: Mapping[ids.ChangeId, str],
+        apply: Callable[[units.Unit], T],
+        also: Sequence[records.Change] = (),
+    ) -> T:
+        """Let `apply` do one unit of work over the changes; of those in `also` it asks only the outcome."""
+        needs = _needs(registry, changes)
+
+        def work() -> T:
+            with self._transaction() as connection, connection.pipeline() as pipeline:
+                asked = [*changes, *also]
+                snapshot = _read(connection, pipeline, tenant, epoch, registry, asked, needs)
+                self._config = tenant, snapshot.config
+                unit = units.Unit(registry, snapshot)
+                began = time.thread_time()
+                result = apply(unit)
+                if time.thread_time() - began > LONGEST_UNIT:
+                    # What waits for us so long is ended by the sweep: it would be tried for ever.
+                    raise ChangeBroken(asked[0]) from TimeoutError("it takes too long to apply")
+                _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
+            return result
+
+        try:
+            return work()
+        except _PartitionMissing:
+            for moment in [records.now(), *(change.accepted_at for change in [*changes, *also])]:
+                self.keep_change_log(moment)
+            return work()
 
     def bury(
         self, tenant: ids.TenantId, epoch: int, entry: Entry, *, reason: str, traceback: str, attempts: int
@@ -170,31 +278,89 @@ class Connection:
             StoreUnavailable: PostgreSQL is away.
             DrainSuperseded: a younger drain has taken over.
         """
-        try:
-            return self._bury(tenant, epoch, entry, reason=reason, traceback=traceback, attempts=attempts)
-        except _PartitionMissing:
-            self.keep_change_log(entry[1].accepted_at)
-            return self._bury(tenant, epoch, entry, reason=reason, traceback=traceback, attempts=attempts)
-
-    def _bury(
-        self, tenant: ids.TenantId, epoch: int, entry: Entry, *, reason: str, traceback: str, attempts: int
-    ) -> records.Outcome:
-        stream_id, change = entry
+        change = entry[1]
         outcome = records.Outcome(
             change.change_id, 500, detail="The change could not be applied; it is kept as a dead letter."
         )
+        key = (tenant, change.accepted_at, change.change_id)
+        letter = Jsonb(orjson.loads(change.encode()))
+        buried = (BURY, (*key, letter, reason, traceback, attempts, records.now()))
+        return self.conclude(tenant, epoch, entry, outcome, buried)
+
+    def conclude(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        entry: Entry,
+        outcome: records.Outcome,
+        *effect: databases.Statement,
+    ) -> records.Outcome:
+        """Log the outcome of a change that was decided elsewhere, along with its effect; safe to repeat.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away.
+            DrainSuperseded: a younger drain has taken over.
+        """
+        try:
+            return self._conclude(tenant, epoch, entry, outcome, effect)
+        except _PartitionMissing:
+            for moment in (records.now(), entry[1].accepted_at):
+                self.keep_change_log(moment)
+            return self._conclude(tenant, epoch, entry, outcome, effect)
+
+    def _conclude(
+        self,
+        tenant: ids.TenantId,
+        epoch: int,
+        entry: Entry,
+        outcome: records.Outcome,
+        effect: Sequence[databases.Statement],
+    ) -> records.Outcome:
+        stream_id, change = entry
         with self._transaction() as connection, connection.pipeline() as pipeline:
             snapshot = _read(connection, pipeline, tenant, epoch, None, [change], snapshots.Needs())
             before = snapshot.applied.get(change.change_id)
             if before is not None:
                 connection.execute("ROLLBACK")
                 return before
-            key = (tenant, change.accepted_at, change.change_id)
-            letter = Jsonb(orjson.loads(change.encode()))
-            connection.execute(BURY, (*key, letter, reason, traceback, attempts, snapshot.now))
+            for text, values in effect:
+                connection.execute(text, values)
             writes = units.Writes(logged=[units.Logged(change, outcome)])
             _write(connection, tenant, None, snapshot.now, writes, {change.change_id: stream_id})
         return outcome
+
+    def recall(self, tenant: ids.TenantId, epoch: int, change: records.Change) -> records.Outcome | None:
+        """Find the outcome that a redelivered change had; `None` for any other change."""
+        with self._transaction() as connection, connection.pipeline() as pipeline:
+            snapshot = _read(connection, pipeline, tenant, epoch, None, [change], snapshots.Needs())
+            connection.execute("ROLLBACK")
+        return snapshot.applied.get(change.change_id)
+
+    def registry(self, tenant: ids.TenantId) -> schemas.Registry:
+        """Read the schemas and resource types that a tenant has now.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away, or what is there can't be read.
+        """
+        with self._transaction() as connection, connection.transaction():
+            connection.execute(*databases.set_tenant(tenant))
+            return registries.compiled(connection.execute(registries.READ, (tenant,)).fetchall())
+
+    @contextlib.contextmanager
+    def turn(self, tenant: ids.TenantId, epoch: int) -> Iterator[psycopg.Connection[TupleRow]]:
+        """Lend a transaction that holds the tenant's lock; commit at its end.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away.
+            DrainSuperseded: a younger drain has taken over; nothing was committed.
+            ConstraintHit: the store refused the result; nothing was committed.
+        """
+        with self._transaction() as connection, connection.transaction():
+            connection.execute(*databases.set_tenant(tenant))
+            held = connection.execute(LOCK, (tenant,)).fetchone()
+            if held is None or held[0] != epoch:
+                raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
+            yield connection
 
     def keep_change_log(self, moment: datetime.datetime) -> None:
         """Make sure that the change log has a partition for the month of `moment`."""
@@ -210,21 +376,18 @@ class Connection:
                     self._connection = psycopg.connect(self._conninfo, autocommit=True)
                 yield self._connection
         except BaseException:
-            self._abandon()
+            # Not a rollback: of statements that a failed pipeline was about to prepare the driver believes
+            # for good that the server knows them.
+            self.close()
             raise
 
-    def _abandon(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        status = connection.pgconn.transaction_status
-        try:
-            if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-                connection.execute("ROLLBACK")
-            elif status != TransactionStatus.IDLE:
-                self.close()
-        except psycopg.Error:
-            self.close()
+
+def _needs(registry: schemas.Registry, changes: Iterable[records.Change]) -> snapshots.Needs:
+    needs = snapshots.Needs()
+    for change in changes:
+        with _blamed_on(change):
+            snapshots.ask(needs, registry, change)
+    return needs
 
 
 @contextlib.contextmanager
@@ -266,11 +429,18 @@ def _read(
     """Begin the transaction, take the lock and read the snapshot."""
     connection.execute("BEGIN")
     opened = connection.execute(READ, (tenant, epoch, Jsonb(rowsets.questions(registry, changes, needs))))
+    selecting = {} if registry is None else _select(connection, tenant, registry, needs)
     pipeline.sync()
     [(answers,)] = opened.fetchall()
     if answers is None:
         raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
+    if registry is not None and (answers["schemas_version"] or 0) != registry.version:
+        raise SchemasChanged(f"tenant {tenant}: the schemas are at version {answers['schemas_version']}")
     snapshot = rowsets.snapshot(needs, answers)
+    for selection, cursor in selecting.items():
+        [(selected,)] = cursor.fetchall()
+        snapshot.selected[selection] = selected
+        snapshot.pairs.update((selection.group, member) for member in selected or ())
     again = [
         snapshot.applied[change.change_id].resource_id
         for change in changes
@@ -283,6 +453,19 @@ def _read(
         pipeline.sync()
         snapshot.resources.update((row[1], snapshots.Stored(*row)) for row in cursor.fetchall())
     return snapshot
+
+
+def _select(
+    connection: psycopg.Connection[TupleRow],
+    tenant: ids.TenantId,
+    registry: schemas.Registry,
+    needs: snapshots.Needs,
+) -> dict[snapshots.Selection, psycopg.Cursor[TupleRow]]:
+    """Ask which members filters select, once the lock is granted."""
+    return {
+        selection: connection.execute(*selections.statement(tenant, registry, selection))
+        for selection in needs.selections
+    }
 
 
 def _write(

@@ -23,6 +23,9 @@ set_json_dumps(orjson.dumps)
 
 Statement = tuple[LiteralString | str, Sequence[Any]]
 
+TERM_IS_OVER = "UO001"
+"""The SQLSTATE of `usher_insist_on_term`."""
+
 # A serving connection acts as the role without rights of its own, whoever logged in.
 APP_OPTIONS = "-c role=usher_app -c idle_in_transaction_session_timeout=2000"
 
@@ -32,6 +35,8 @@ def wrapped() -> Iterator[None]:
     """Turn the driver's passing failures into `StoreUnavailable`; leave mistakes of ours as they are."""
     try:
         yield
+    except psycopg.errors.QueryCanceled as exc:
+        raise errors.StoreTimedOut("PostgreSQL: a statement took too long") from exc
     except (
         psycopg.OperationalError,
         psycopg.InterfaceError,
@@ -40,6 +45,10 @@ def wrapped() -> Iterator[None]:
         psycopg_pool.PoolClosed,
     ) as exc:
         raise errors.StoreUnavailable(f"PostgreSQL: {type(exc).__name__}") from exc
+    except psycopg.DatabaseError as exc:
+        if exc.sqlstate == TERM_IS_OVER:
+            raise errors.OperatorSuperseded("another operator has taken over") from exc
+        raise
 
 
 def conninfo(url: str, *, statement_timeout: float, application: str) -> str:
@@ -54,11 +63,15 @@ def conninfo(url: str, *, statement_timeout: float, application: str) -> str:
 
 
 class Database:
-    """A pool of asynchronous connections as the role usher_app."""
+    """A pool of asynchronous connections as the role usher_app.
+
+    `guard` is a statement with which each transaction begins, and that may refuse it.
+    """
 
     def __init__(
         self, url: str, *, application: str = "usher", pool_size: int = 8, statement_timeout: float = 5.0
     ) -> None:
+        self.guard: Statement | None = None
         self._pool = psycopg_pool.AsyncConnectionPool(
             conninfo(url, statement_timeout=statement_timeout, application=application),
             min_size=1,
@@ -93,15 +106,17 @@ class Database:
             StoreUnavailable: PostgreSQL is away, or a statement took longer than the time-out.
         """
         with wrapped():
+            guarded = statements if self.guard is None else (self.guard, *statements)
+            skipped = len(guarded) - len(statements)
             async with self._pool.connection() as connection:
                 try:
-                    return await _run(connection, tenant, statements)
+                    return (await _run(connection, tenant, guarded))[skipped:]
                 except psycopg.OperationalError:
                     # A connection that died while it lay in the pool says nothing about the server.
                     if not connection.broken:
                         raise
             async with self._pool.connection() as connection:
-                return await _run(connection, tenant, statements)
+                return (await _run(connection, tenant, guarded))[skipped:]
 
     @contextlib.asynccontextmanager
     async def transaction(self, tenant: ids.TenantId) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
@@ -109,6 +124,9 @@ class Database:
         with wrapped():
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(*set_tenant(tenant))
+                if self.guard is not None:
+                    text, values = self.guard
+                    await connection.execute(text.encode(), values)
                 yield connection
 
 

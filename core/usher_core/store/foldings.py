@@ -7,13 +7,11 @@ true when a schema changes; texts whose case counts are compared in the document
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from usher_core.scim import documents, schemas
-
-_CASELESS: Final = schemas.Attribute("text")
+from usher_core.scim import documents
 
 
 def document(stored: dict[str, Any]) -> dict[str, Any] | None:
@@ -28,7 +26,7 @@ def text(stored: str | None) -> str | None:
     """Fold one text; `None` when there is none or it is ASCII."""
     if stored is None or stored.isascii():
         return None
-    return documents.fold(_CASELESS, stored)
+    return documents.fold_caseless(stored)
 
 
 def as_json(stored: dict[str, Any]) -> str | None:
@@ -42,4 +40,4 @@ def _folded(value: Any) -> Any:
         return {name: _folded(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_folded(item) for item in value]
-    return documents.fold(_CASELESS, value) if isinstance(value, str) else value
+    return documents.fold_caseless(value) if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from typing import Final
 from usher_core import ids
 from usher_core.changes import snapshots
 from usher_core.scim import documents, filters, schemas
-from usher_core.store import places
+from usher_core.store import nestings, places
 from usher_core.store.expressions import Expression
 
 BY_ID = "r.id = %s"
@@ -32,11 +32,13 @@ BY_DISPLAY_NAME = (
     "r.id = ANY(ARRAY(SELECT x.id FROM resources x"
     " WHERE x.tenant = %s AND x.type = %s AND x.display_name = %s))"
 )
-BY_MEMBER = "r.id = ANY(ARRAY(SELECT m.group_id FROM members m WHERE m.tenant = %s AND m.member_id = %s))"
-BY_GROUP = "r.id = ANY(ARRAY(SELECT m.member_id FROM members m WHERE m.tenant = %s AND m.group_id = %s))"
+BY_MEMBER = (
+    "r.id = ANY(ARRAY(SELECT m.group_id FROM effective_members m WHERE m.tenant = %s AND m.member_id = %s))"
+)
+BY_GROUP = f"r.id = ANY(ARRAY({nestings.BELONGING}))"
 
-LOOKUPS: Final = frozenset({"emails.value"})
-_TEXTS: Final = frozenset({"string", "reference", "binary"})
+# What of these types is equal is equal as text.
+_INDEXED: Final = documents.TEXTS | {"integer"}
 
 
 def find(
@@ -45,7 +47,7 @@ def find(
     """Compile a comparison as an index look-up; `None` where no index knows the answer."""
     reference, value = condition.attribute, condition.value
     target = reference.target
-    if condition.operator != "eq" or not isinstance(value, str) or target.type not in _TEXTS:
+    if condition.operator != "eq" or not isinstance(value, str | int) or target.type not in _INDEXED:
         return None
     folded = documents.fold(target, value)
     if reference.path == "id":
@@ -53,19 +55,21 @@ def find(
     key = (tenant, resource_type.name)
     if reference.path == "externalId":
         return Expression(BY_EXTERNAL_ID, (*key, value)) if value else None
+    # What is empty is kept in no index.
+    if target.uniqueness in ("server", "global") and folded:
+        return Expression(BY_UNIQUE, (*key, documents.unique_space(reference), folded))
     if resource_type.attribute(reference.attribute.name) is reference.attribute:
-        if reference.path == "displayName":
-            return Expression(BY_DISPLAY_NAME, (*key, folded))
         if _is_value(reference) and reference.attribute.name in resource_type.stored_apart:
             return Expression(BY_MEMBER, (tenant, related_id(condition) or snapshots.NO_RESOURCE))
         if _is_value(reference) and places.is_groups(resource_type, reference):
-            return Expression(BY_GROUP, (tenant, related_id(condition) or snapshots.NO_RESOURCE))
-    # What is empty is kept in no index.
-    if target.uniqueness in ("server", "global") and folded:
-        return Expression(BY_UNIQUE, (*key, reference.path, folded))
-    if reference.path in LOOKUPS and folded:
-        return Expression(BY_LOOKUP, (*key, reference.path, folded))
-    return None
+            group = related_id(condition) or snapshots.NO_RESOURCE
+            return Expression(BY_GROUP, (group, tenant, tenant))
+    # These are kept folded, whatever the schema says.
+    if documents.looked_up(resource_type).get(reference.path) != reference or target.case_exact:
+        return None
+    if reference.path == "displayName":
+        return Expression(BY_DISPLAY_NAME, (*key, folded))
+    return Expression(BY_LOOKUP, (*key, reference.path, folded)) if folded else None
 
 
 def related_id(condition: filters.Comparison) -> ids.ResourceId | None:

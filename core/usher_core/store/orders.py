@@ -42,10 +42,10 @@ class Order:
 
     @property
     def source(self) -> Expression:
-        """What to select from: `resources r`, and `k.key` where there is a key."""
+        """What to select from: `effective_resources r`, and `k.key` where there is a key."""
         if self.key is None:
-            return Expression("resources r")
-        text = f"resources r CROSS JOIN LATERAL (SELECT {self.key.text} AS key) k"
+            return Expression("effective_resources r")
+        text = f"effective_resources r CROSS JOIN LATERAL (SELECT {self.key.text} AS key) k"
         return Expression(text, self.key.values)
 
     @property
@@ -103,7 +103,7 @@ def _key(
     resource_type: schemas.ResourceType, reference: filters.AttributeReference
 ) -> tuple[Expression, str]:
     target = reference.target
-    if places.is_computed(reference):
+    if places.is_computed(resource_type, reference):
         raise errors.InvalidValue(
             f"sortBy: {reference.path} is made for each answer, nothing is sorted by it."
         )

@@ -14,6 +14,7 @@ from typing import Final
 
 from usher_core import ids
 from usher_core.scim import filters, schemas
+from usher_core.store import nestings
 from usher_core.store.expressions import Expression
 
 
@@ -76,29 +77,49 @@ _MOMENTS: Final = {
     "created": "date_trunc('milliseconds', r.created_at AT TIME ZONE 'UTC')",
     "lastModified": "date_trunc('milliseconds', r.modified_at AT TIME ZONE 'UTC')",
 }
-# What a request's own address makes: it can't be compared with what is stored.
-_COMPUTED: Final = frozenset({"meta.location", "members.$ref", "groups.$ref"})
 
-MEMBERS: Final = """(
+_MEMBER_VALUES: Final = """
     SELECT jsonb_build_object('value', m.member_id, 'type', m.member_type, 'display', m.display) AS exact,
            jsonb_build_object('value', m.member_id, 'type', m.member_type,
                               'display', coalesce(m.folded, m.display)) AS folded,
            m.member_id AS position
-      FROM members m
-     WHERE m.tenant = r.tenant AND m.group_id = r.id{only}) AS e"""
-GROUPS: Final = """(
-    SELECT jsonb_build_object('value', g.id, 'type', 'direct',
-                              'display', g.document -> 'displayName') AS exact,
-           jsonb_build_object('value', g.id, 'type', 'direct',
+      FROM """
+MEMBERS: Final = f"{_MEMBER_VALUES} effective_members m WHERE m.tenant = r.tenant AND m.group_id = r.id"
+# Those of one group as the store holds them; the parameters are the tenant and the group.
+HELD_MEMBERS: Final = f"{_MEMBER_VALUES} members m WHERE m.tenant = %s AND m.group_id = %s"
+_GROUP_VALUES: Final = """
+    SELECT jsonb_build_object('value', b.id, 'type', b.type, 'display', g.document -> 'displayName') AS exact,
+           jsonb_build_object('value', b.id, 'type', b.type,
                               'display', coalesce(g.folded, g.document) -> 'displayName') AS folded,
-           g.id AS position
-      FROM members m JOIN resources g ON g.tenant = m.tenant AND g.type = 'Group' AND g.id = m.group_id
-     WHERE m.tenant = r.tenant AND m.member_id = r.id{only}) AS e"""
+           ROW(b.type, b.id) AS position
+      FROM ({groups}) AS b (id, type)
+     CROSS JOIN LATERAL (
+           SELECT g.document, g.folded FROM resources g
+            WHERE g.tenant = r.tenant AND g.type = 'Group' AND g.id = b.id
+           OFFSET 0) g"""
+# In the order in which the api shows them: those that the user is in itself come first.
+GROUPS: Final = _GROUP_VALUES.format(
+    groups=f"""
+           SELECT d.group_id, 'direct' FROM ({nestings.DIRECT}) AS d
+            UNION ALL
+           SELECT i.id, 'indirect' FROM {nestings.INDIRECT} AS i WHERE {nestings.ARE_THERE}"""  # noqa: S608 - built of constants
+)
+# One group, which must be known to hold the user: then only how it does is asked.
+KNOWN_GROUP: Final = _GROUP_VALUES.format(
+    groups=f"""
+           SELECT k.id, CASE WHEN EXISTS ({nestings.DIRECT} AND m.group_id = k.id)
+                             THEN 'direct' ELSE 'indirect' END
+             FROM (SELECT %s::uuid) AS k (id)"""  # noqa: S608 - built of constants
+)
 
 
-def is_computed(reference: filters.AttributeReference) -> bool:
-    """Whether the value is made anew for each request, so that nothing can be compared with it."""
-    return reference.path in _COMPUTED
+def is_computed(resource_type: schemas.ResourceType, reference: filters.AttributeReference) -> bool:
+    """Whether the value is made of a request's own address, so that nothing can be compared with it."""
+    attribute = reference.attribute
+    if reference.urn is not None or resource_type.attribute(attribute.name) is not attribute:
+        return False
+    related = resource_type.stored_apart | resource_type.computed
+    return reference.path in ("meta.location", *(f"{name}.$ref" for name in related))
 
 
 def of_attribute(
@@ -108,7 +129,7 @@ def of_attribute(
 ) -> Place | Elements:
     """Find where an attribute as a whole lies, be the reference to it or to one of its sub-attributes.
 
-    Of members and groups, `only` leaves the one with this id.
+    Of members, `only` leaves the one with this id; of groups too, and it must be known to hold the resource.
     """
     attribute = reference.attribute
     # An attribute of another type's schema lies nowhere in this one, whatever its name.
@@ -118,11 +139,21 @@ def of_attribute(
         if attribute.name == "meta":
             return META
         if attribute.name in resource_type.stored_apart:
-            return _related(MEMBERS, "m.member_id", only)
+            return _members(Expression(MEMBERS), only)
         if is_groups(resource_type, reference):
-            return _related(GROUPS, "m.group_id", only)
+            return _rows(Expression(GROUPS) if only is None else Expression(KNOWN_GROUP, (only,)))
     holder = DOCUMENT if reference.urn is None else DOCUMENT.inside(reference.urn)
     return _within(holder, attribute, "e")
+
+
+def of_held_members(
+    tenant: ids.TenantId, group: ids.ResourceId, only: ids.ResourceId | None = None
+) -> Elements:
+    """Find the members of one group as the store holds them, for who changes them; `only` as above.
+
+    The position of each is its id.
+    """
+    return _members(Expression(HELD_MEMBERS, (tenant, group)), only)
 
 
 def of_sub_attribute(place: Place, attribute: schemas.Attribute) -> Place | Elements:
@@ -135,7 +166,7 @@ def of_sub_attribute(place: Place, attribute: schemas.Attribute) -> Place | Elem
 def is_groups(resource_type: schemas.ResourceType, reference: filters.AttributeReference) -> bool:
     """Whether the attribute is the computed `groups` of a user (RFC 7643 §4.1.2)."""
     attribute = reference.attribute
-    return attribute.name == "groups" and resource_type.attribute("groups") is attribute
+    return attribute.name in resource_type.computed and resource_type.attribute("groups") is attribute
 
 
 def _within(place: Place, attribute: schemas.Attribute, alias: str) -> Place | Elements:
@@ -152,7 +183,12 @@ def _within(place: Place, attribute: schemas.Attribute, alias: str) -> Place | E
     return Elements(source, Place(f"{alias}.exact", f"{alias}.folded"), f"{alias}.position", ranked)
 
 
-def _related(rows: str, column: str, only: uuid.UUID | None) -> Elements:
-    narrowed = "" if only is None else f" AND {column} = %s"
-    source = Expression(rows.format(only=narrowed), () if only is None else (only,))
+def _members(rows: Expression, only: uuid.UUID | None) -> Elements:
+    if only is None:
+        return _rows(rows)
+    return _rows(Expression(f"{rows.text} AND m.member_id = %s", (*rows.values, only)))
+
+
+def _rows(rows: Expression) -> Elements:
+    source = Expression(f"({rows.text}) AS e", rows.values)
     return Elements(source, Place("e.exact", "e.folded"), "e.position", ranked=False)

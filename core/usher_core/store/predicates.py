@@ -61,6 +61,26 @@ def compile_filter(
     return _Compiler(tenant, resource_type).compile(wanted, None)
 
 
+def compile_inside(
+    tenant: ids.TenantId, resource_type: schemas.ResourceType, wanted: filters.Filter, place: places.Place
+) -> Expression:
+    """Compile what stands between the brackets of a value path, on one element.
+
+    Raises:
+        InvalidFilter: it compares what can't be compared in the store.
+    """
+    return _Compiler(tenant, resource_type).compile(wanted, place)
+
+
+def required_id(wanted: filters.Filter) -> ids.ResourceId | None:
+    """Find the one `value` with which what stands between the brackets may hold, if it says so."""
+    for condition in _conjuncts(wanted):
+        is_value = condition.attribute.target.name == "value" and condition.operator == "eq"
+        if is_value and condition.value is not None:
+            return lookups.related_id(condition) or snapshots.NO_RESOURCE
+    return None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Compiler:
     tenant: ids.TenantId
@@ -112,7 +132,7 @@ class _Compiler:
         self, reference: filters.AttributeReference, element: places.Place | None, test: _Test
     ) -> Expression:
         """Say that some value of an attribute passes a test."""
-        if places.is_computed(reference):
+        if places.is_computed(self.resource_type, reference):
             raise errors.InvalidFilter(
                 f"{reference.path} is made by the service for each answer: it can't be used in a filter."
             )

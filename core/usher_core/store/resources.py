@@ -1,5 +1,6 @@
 """Reading resources: one, or a page of those that a filter matches, with what is stored apart.
 
+What is read is the effective state: what a fence takes away reads as taken away (`revocations`).
 Everything a page needs comes in one transaction and one round trip. A page by index counts off all that is
 before it; a page by position begins there, however far down that is.
 """
@@ -13,43 +14,64 @@ from typing import Any
 from usher_core import ids
 from usher_core.changes import records, snapshots
 from usher_core.scim import schemas
-from usher_core.store import cursors, databases, orders
+from usher_core.store import cursors, databases, nestings, orders
 from usher_core.store.expressions import Expression, conjunction
 
-# A user's groups are computed (RFC 7643 §4.1.2), never stored; a group's members are rows.
-GROUPS = """(
+# A user's groups are computed (RFC 7643 §4.1.2), never stored; a group's members are rows. Which groups are
+# direct goes without saying: a page of users has thousands of them, and few that are not.
+GROUPS = f"""(
     SELECT coalesce(jsonb_agg(jsonb_build_object(
                'value', g.id, 'display', g.document -> 'displayName') ORDER BY g.id), '[]')
-      FROM members m JOIN resources g ON g.tenant = m.tenant AND g.type = 'Group' AND g.id = m.group_id
-     WHERE m.tenant = r.tenant AND m.member_id = r.id)"""
+      FROM effective_members m
+      JOIN resources g ON g.tenant = m.tenant AND g.type = 'Group' AND g.id = m.group_id
+     WHERE m.tenant = r.tenant AND m.member_id = r.id) || CASE WHEN {nestings.ARE_THERE} THEN (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'value', i.id, 'display', g.display, 'type', 'indirect') ORDER BY i.id), '[]')
+      FROM {nestings.INDIRECT} AS i
+     CROSS JOIN LATERAL (
+           SELECT g.document -> 'displayName' AS display FROM resources g
+            WHERE g.tenant = r.tenant AND g.type = 'Group' AND g.id = i.id
+           OFFSET 0) g) ELSE '[]' END"""  # noqa: S608 - built of constants
 MEMBERS = """(
     SELECT coalesce(jsonb_agg(jsonb_build_object(
                'value', m.member_id, 'type', m.member_type, 'display', m.display) ORDER BY m.member_id), '[]')
-      FROM members m
+      FROM effective_members m
      WHERE m.tenant = r.tenant AND m.group_id = r.id)"""
-COLUMNS = "r.type, r.id, r.version, r.document, r.created_at, r.modified_at, {groups}, {members}"
-ONE = "SELECT {columns} FROM resources r WHERE r.tenant = %s AND r.type = %s AND r.id = %s"
+COLUMNS = "r.type, r.id, r.version, r.document, r.created_at, r.modified_at, {groups}, {members}, r.fenced"
+ONE = "SELECT {columns} FROM effective_resources r WHERE r.tenant = %s AND r.type = %s AND r.id = %s"
 PAGE = (
     "SELECT {columns}, {key} FROM {source} WHERE r.tenant = %s AND {condition}"
     " ORDER BY {order} LIMIT %s OFFSET %s"
 )
-COUNT = "SELECT count(*) FROM resources r WHERE r.tenant = %s AND {condition}"
+COUNT = "SELECT count(*) FROM effective_resources r WHERE r.tenant = %s AND {condition}"
 TOTAL = "SELECT coalesce(sum(total), 0)::bigint FROM totals WHERE tenant = %s AND type = ANY(%s)"
-LOGGED = """
-SELECT l.status, l.scim_type, l.detail, l.version, r.created_at, r.modified_at, r.document, l.resource_id
+_LOGGED = """
+SELECT l.status, l.scim_type, l.detail, l.version, r.created_at, r.modified_at, r.document,
+       l.resource_id{more}
   FROM change_log l
   LEFT JOIN resources r ON r.tenant = l.tenant AND r.type = l.resource_type AND r.id = l.resource_id
  WHERE l.tenant = %s AND l.accepted_at = %s AND l.change_id = %s
+"""
+LOGGED = _LOGGED.format(more="")
+LOGGED_EARLIER = _LOGGED.format(more=", l.applied_at, r.version")
+
+LOGGED_OF_BULK = """
+SELECT change_id, status, scim_type, detail, version, resource_id
+  FROM change_log WHERE tenant = %s AND accepted_at = %s AND (bulk_id = %s OR change_id = %s)
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resource:
-    """A stored resource with what was asked for of its relations; `None` for what was not."""
+    """A resource as it counts, with what was asked for of its relations; `None` for what was not.
+
+    `fenced`: something of it reads as taken away already, so that its version does not say all.
+    """
 
     stored: snapshots.Stored
     groups: list[dict[str, Any]] | None
     members: list[dict[str, Any]] | None
+    fenced: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,5 +206,42 @@ async def find_outcome(
     return records.Outcome(change_id, *rows[0])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Earlier:
+    """What became of a change, when, and its resource's version now; `None` for one that is away."""
+
+    outcome: records.Outcome
+    applied_at: datetime.datetime
+    version_now: int | None
+
+
+async def find_earlier(
+    database: databases.Database,
+    tenant: ids.TenantId,
+    accepted_at: datetime.datetime,
+    change_id: ids.ChangeId,
+) -> Earlier | None:
+    """Read what became of a change and where its resource stands now; `None` while it is not applied."""
+    [rows] = await database.fetch(tenant, (LOGGED_EARLIER, (tenant, accepted_at, change_id)))
+    if not rows:
+        return None
+    *told, applied_at, version_now = rows[0]
+    return Earlier(records.Outcome(change_id, *told), applied_at, version_now)
+
+
+async def find_bulk_outcomes(
+    database: databases.Database,
+    tenant: ids.TenantId,
+    accepted_at: datetime.datetime,
+    change_id: ids.ChangeId,
+) -> dict[ids.ChangeId, records.Outcome]:
+    """Read what became of a bulk and its operations so far from the change log."""
+    [rows] = await database.fetch(tenant, (LOGGED_OF_BULK, (tenant, accepted_at, change_id, change_id)))
+    return {
+        key: records.Outcome(key, status, scim_type, detail, version, resource_id=about)
+        for key, status, scim_type, detail, version, about in rows
+    }
+
+
 def _resource(row: tuple[Any, ...]) -> Resource:
-    return Resource(snapshots.Stored(*row[:6]), row[6], row[7])
+    return Resource(snapshots.Stored(*row[:6]), row[6], row[7], row[8])

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from usher_core import ids
-from usher_core.changes import policies, records, snapshots, units
+from usher_core.changes import events, policies, records, snapshots, units
 from usher_core.scim import documents, schemas
 from usher_core.store import foldings
 
@@ -51,8 +51,9 @@ def _of_any_type(kinds: list[str], wanted: Iterable[ids.ResourceId]) -> list[Row
 
 def snapshot(needs: snapshots.Needs, answers: dict[str, Any]) -> snapshots.Snapshot:
     """Read the answer of `usher_read_batch`."""
-    found = snapshots.Snapshot(now=_moment(answers["now"]))
-    found.policy = policies.from_document(answers["config"] or {})
+    found = snapshots.Snapshot(now=moment(answers["now"]))
+    found.config = answers["config"] or {}
+    found.policy = policies.from_document(found.config)
     for change_id, status, scim_type, detail, version, about in answers.get("applied") or ():
         key = ids.ChangeId(uuid.UUID(change_id))
         found.applied[key] = records.Outcome(
@@ -93,7 +94,7 @@ def _note_group(found: snapshots.Snapshot, member: ids.ResourceId, row: list[Any
 def _stored(row: list[Any]) -> snapshots.Stored:
     kind, resource_id, version, document, created_at, modified_at = row
     return snapshots.Stored(
-        kind, _resource_id(resource_id), version, document, _moment(created_at), _moment(modified_at)
+        kind, _resource_id(resource_id), version, document, moment(created_at), moment(modified_at)
     )
 
 
@@ -101,7 +102,8 @@ def _resource_id(text: str) -> ids.ResourceId:
     return ids.ResourceId(uuid.UUID(text))
 
 
-def _moment(text: str) -> datetime.datetime:
+def moment(text: str) -> datetime.datetime:
+    """Read a moment as PostgreSQL writes it in JSON."""
     return datetime.datetime.fromisoformat(text)
 
 
@@ -122,6 +124,8 @@ class _Rows:
     joined: list[Row] = dataclasses.field(default_factory=list)
     totals: list[Row] = dataclasses.field(default_factory=list)
     logged: list[Row] = dataclasses.field(default_factory=list)
+    events: list[Row] = dataclasses.field(default_factory=list)
+    settled: list[Row] = dataclasses.field(default_factory=list)
 
     def as_parameter(self) -> dict[str, list[Row]]:
         """Leave out what is empty, but for the kept members: those of a cleared group may be none."""
@@ -175,6 +179,17 @@ def derive(
     rows.totals = [{"type": kind, "difference": n} for kind, n in sorted(differences.items()) if n]
     _memberships(rows, writes)
     rows.logged = [_logged(entry.change, entry.outcome, positions) for entry in writes.logged]
+    rows.events = [
+        event.to_row()
+        for entry in writes.logged
+        for event in events.of_outcome(registry, entry.change, entry.outcome, changed=entry.changed)
+    ]
+    rows.settled = [
+        # A dead letter's fences stay: what it takes away must not come back for a fault of ours.
+        {"change_id": str(entry.change.change_id), "lifts": entry.outcome.status != events.DEAD}
+        for entry in writes.logged
+        if entry.change.promised
+    ]
     return rows.as_parameter()
 
 
@@ -232,12 +247,16 @@ def _memberships(rows: _Rows, writes: units.Writes) -> None:
         present = {member: value for member, value in membership.overrides.items() if value is not None}
         if membership.replaced:
             rows.cleared.append({"id": str(group)})
-            rows.kept += [{"group_id": str(group), "member_id": str(member)} for member in present]
+            rows.kept += [
+                {"group_id": str(group), "member_id": str(member)}
+                for member in present
+                if member not in membership.left
+            ]
         else:
             rows.left += [
                 {"group_id": str(group), "member_id": str(member)}
                 for member, value in membership.overrides.items()
-                if value is None
+                if value is None or member in membership.left
             ]
         rows.joined += [
             {
@@ -252,7 +271,7 @@ def _memberships(rows: _Rows, writes: units.Writes) -> None:
 
 
 def _logged(change: records.Change, outcome: records.Outcome, positions: Mapping[ids.ChangeId, str]) -> Row:
-    return {
+    row = {
         "accepted_at": change.accepted_at,
         "change_id": str(change.change_id),
         "stream_id": positions[change.change_id],
@@ -267,3 +286,6 @@ def _logged(change: records.Change, outcome: records.Outcome, positions: Mapping
         "detail": outcome.detail,
         "version": outcome.version,
     }
+    if change.part_of is not None:
+        row["bulk_id"], row["bulk_index"] = str(change.part_of[0]), change.part_of[1]
+    return row

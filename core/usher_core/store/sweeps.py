@@ -1,17 +1,39 @@
-"""The sweep's side of the store: one sweeper at a time, and the change log's partitions."""
+"""The sweep's side of the store: one sweeper at a time, the log's partitions, and what was promised."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import uuid
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
 
+from usher_core import ids
 from usher_core.store import databases
 
 TIMEOUT = 10.0
+
+Position = tuple[uuid.UUID, int]
+"""A place among all promised changes: behind a tenant's change of that number."""
+
+START: Position = (uuid.UUID(int=0), 0)
+
+
+class Promised(NamedTuple):
+    """A change that waits for its turn and must not be lost with the queue."""
+
+    tenant: ids.TenantId
+    number: int
+    change_id: ids.ChangeId
+
+    @property
+    def position(self) -> Position:
+        """Where it stands among all."""
+        return self.tenant, self.number
+
 
 # Taken for a transaction, never for a session: it frees itself with its holder, also behind PgBouncer.
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('usher_sweep'))"
@@ -28,6 +50,9 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 STOPPED_AFTER = 2.0
 PURGE = "SELECT usher_purge_deleted(%s)"
 PURGE_AT_ONCE = 1000
+PROMISED = "SELECT tenant, number, change_id FROM usher_inbox(%s, %s, %s, %s)"
+PROMISED_AT_ONCE = 1000
+ENTRY = "SELECT entry FROM inbox WHERE tenant = %s AND change_id = %s"
 
 
 class Sweeps:
@@ -86,6 +111,25 @@ class Sweeps:
         assert self._connection is not None  # noqa: S101 - within a turn there is one
         row = self._connection.execute(PURGE, (PURGE_AT_ONCE,)).fetchone()
         return int(row[0]) if row else 0
+
+    def promised(self, before: datetime.datetime, after: Position) -> list[Promised]:
+        """List promised changes accepted before then, by tenant and number; those behind a position.
+
+        Call it within a turn. A page holds at most `PROMISED_AT_ONCE`.
+        """
+        assert self._connection is not None  # noqa: S101 - within a turn there is one
+        cursor = self._connection.execute(PROMISED, (before, *after, PROMISED_AT_ONCE))
+        return [Promised(*row) for row in cursor.fetchall()]
+
+    def entry(self, promised: Promised) -> bytes | None:
+        """Read what of a promised change stands in the stream; `None` if its turn has come meanwhile.
+
+        Call it within a turn.
+        """
+        assert self._connection is not None  # noqa: S101 - within a turn there is one
+        self._connection.execute(*databases.set_tenant(promised.tenant))
+        row = self._connection.execute(ENTRY, (promised.tenant, promised.change_id)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -16,13 +16,6 @@ from psycopg.types.json import Jsonb
 from usher_core import ids
 from usher_core.store import databases
 
-FORGET_CHANGE_LOG = "SELECT usher_forget_change_log(%s, %s)"
-
-# What holds a tenant's data, in the order in which a deletion empties it.
-DATA_TABLES = (
-    "members", "lookup_values", "unique_values", "resources", "deleted_resources", "totals", "dead_letters",
-)  # fmt: skip
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TenantRow:
@@ -53,6 +46,9 @@ class TokenRow:
     valid_until: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    delivered_at: datetime | None = None
+    """When its text was seen to stand in its place; before that nobody can have it."""
+    rotate_requested_at: datetime | None = None
 
     @property
     def ends_at(self) -> datetime:
@@ -82,6 +78,7 @@ class FoundToken:
     sso_message: str
     config: Mapping[str, Any]
     deleted_at: datetime | None
+    schemas_version: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ class HostClaim:
 FIND_BY_ID = """
 SELECT tenant, token_id, name, digest, role, expires_at, valid_until, revoked_at, last_used_at,
        tenant_name, tenant_namespace, host, suspended, sso_required, sso_ready, sso_message, config,
-       deleted_at
+       deleted_at, schemas_version
   FROM usher_token(%s)
 """
 
@@ -131,7 +128,8 @@ ON CONFLICT (tenant) DO NOTHING
 """
 
 LIST_ISSUED = """
-SELECT token_id, name, digest, role, issued_at, expires_at, valid_until, revoked_at, last_used_at
+SELECT token_id, name, digest, role, issued_at, expires_at, valid_until, revoked_at, last_used_at,
+       delivered_at, rotate_requested_at
   FROM tokens WHERE tenant = %s ORDER BY issued_at, token_id
 """
 
@@ -193,32 +191,6 @@ async def mark_deleted(database: databases.Database, tenant: ids.TenantId, at: d
     )  # fmt: skip
 
 
-async def delete_tenant(
-    database: databases.Database, tenant: ids.TenantId, at: datetime, *, batch: int = 5000
-) -> None:
-    """Delete a tenant with all its data, `batch` rows a transaction; may be run again after a crash."""
-    await mark_deleted(database, tenant, at)
-    while True:
-        [[(forgotten,)]] = await database.fetch(tenant, (FORGET_CHANGE_LOG, (tenant, batch)))
-        if forgotten < batch:
-            break
-    for table in DATA_TABLES:
-        statement = (
-            f"DELETE FROM {table} WHERE tenant = %s AND ctid = ANY (ARRAY("  # noqa: S608 - names of ours
-            f"SELECT ctid FROM {table} WHERE tenant = %s LIMIT %s)) RETURNING 1"
-        )
-        while True:
-            (rows,) = await database.fetch(tenant, (statement, (tenant, tenant, batch)))
-            if len(rows) < batch:
-                break
-    await database.fetch(
-        tenant,
-        ("DELETE FROM tokens WHERE tenant = %s", (tenant,)),
-        ("DELETE FROM drains WHERE tenant = %s", (tenant,)),
-        ("DELETE FROM tenants WHERE tenant = %s", (tenant,)),
-    )
-
-
 async def list_tokens(database: databases.Database, tenant: ids.TenantId) -> tuple[TokenRow, ...]:
     """List every token of a tenant, revoked and expired ones too, the oldest first."""
     (rows,) = await database.fetch(tenant, (LIST_ISSUED, (tenant,)))
@@ -229,6 +201,48 @@ async def insert_token(database: databases.Database, tenant: ids.TenantId, row: 
     """Store a new token."""
     values = (tenant, row.token_id, row.name, row.digest, row.role, row.issued_at, row.expires_at)
     await database.fetch(tenant, (INSERT_ISSUED, values))
+
+
+async def note_delivery(
+    database: databases.Database, tenant: ids.TenantId, token_id: ids.TokenId, at: datetime
+) -> None:
+    """Note that a token's text stands in its place: from now on somebody may have it."""
+    statement = "UPDATE tokens SET delivered_at = %s WHERE tenant = %s AND token_id = %s"
+    await database.fetch(tenant, (statement, (at, tenant, token_id)))
+
+
+async def restrict(
+    database: databases.Database,
+    tenant: ids.TenantId,
+    names: Sequence[str],
+    at: datetime,
+    *,
+    suspended: bool,
+) -> list[tuple[str, str]]:
+    """Take away what a spec no longer gives: tokens of other names, and with `suspended` the service.
+
+    Needs the store alone, so that nothing else that is away delays it. Returns name and id of each token
+    that was revoked just now.
+    """
+    revoked, *_ = await database.fetch(
+        tenant,
+        ("UPDATE tokens SET revoked_at = %s WHERE tenant = %s AND revoked_at IS NULL AND name <> ALL (%s)"
+         " RETURNING name, token_id, least(expires_at, valid_until) > %s", (at, tenant, list(names), at)),
+        ("UPDATE tenants SET suspended = true WHERE tenant = %s AND %s AND NOT suspended",
+         (tenant, suspended)),
+    )  # fmt: skip
+    return [(name, token_id) for name, token_id, worked in revoked if worked]
+
+
+async def request_rotation(
+    database: databases.Database, tenant: ids.TenantId, token_id: ids.TokenId, at: datetime
+) -> None:
+    """Ask for a successor of a token, which the next reconciliation issues; asked twice it is the same."""
+    statement = (
+        "UPDATE tokens SET rotate_requested_at = %s"
+        " WHERE tenant = %s AND token_id = %s AND rotate_requested_at IS NULL"
+    )
+    await database.fetch(tenant, (statement, (at, tenant, token_id)))
 
 
 async def revoke_tokens(
@@ -262,9 +276,3 @@ async def touch_token(
 ) -> None:
     """Note that a token was in use; an earlier moment than the one noted changes nothing."""
     await database.fetch(tenant, (NOTE_USE, (at, tenant, token_id, at)))
-
-
-async def counts(database: databases.Database, tenant: ids.TenantId) -> dict[str, int]:
-    """Tell how many resources of each type a tenant has, by the counters that the drain keeps."""
-    (rows,) = await database.fetch(tenant, ("SELECT type, total FROM totals WHERE tenant = %s", (tenant,)))
-    return dict(rows)

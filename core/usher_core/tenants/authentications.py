@@ -15,8 +15,11 @@ from datetime import UTC, datetime
 import structlog
 
 from usher_core import errors, ids
-from usher_core.store import databases, tenants
+from usher_core.scim import schemas
+from usher_core.store import databases, registries, tenants
 from usher_core.tenants import caches, configs, credentials, tokens
+
+SUSPENDED = "this tenant is suspended (spec.suspend of its ScimTenant)"
 
 TOUCH_EVERY = 60.0  # seconds between two notes of a token's use
 
@@ -35,6 +38,10 @@ class Principal:
     token_name: str
     role: tokens.Role
     config: configs.TenantConfig
+    registry: schemas.Registry
+    """The schemas and resource types that the tenant has, its own among them."""
+    suspension: str | None = None
+    """Why nothing is served but, unless the tenant wants it otherwise, a revocation; `None` for most."""
 
     def require_writer(self) -> None:
         """Insist on the role administrator.
@@ -65,6 +72,7 @@ class Authenticator:
     def __init__(self, database: databases.Database) -> None:
         self._database = database
         self._entries = caches.Lookups(self._look_up)
+        self._registries = registries.Registries()
         self._claims = caches.Lookups(self._look_up_host)
         self._touched: dict[ids.TokenId, float] = {}
         self._touches: set[asyncio.Task[None]] = set()
@@ -78,7 +86,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: there is no token that works here; says what is expected.
-            Forbidden: the token is good, but its tenant is suspended or not ready; says what to do.
+            Forbidden: the token is good, but its tenant is not ready; says what to do.
             Unavailable: the store can't be asked now.
         """
         presented = credentials.parse(authorization)
@@ -113,10 +121,11 @@ class Authenticator:
         found = await tenants.find_token(self._database, token_id)
         if found is None:
             return None
+        registry = await self._registries.of(self._database, found.tenant, found.schemas_version)
         used_at = found.last_used_at.timestamp() if found.last_used_at else 0.0
         return _Entry(
             found=found,
-            principal=_principal(found),
+            principal=_principal(found, registry),
             ends_at=_ends_at(found),
             refusal=_refusal(found),
             touch_at=max(used_at, self._touched.get(token_id, 0.0)) + TOUCH_EVERY,
@@ -154,7 +163,7 @@ def bare_host(host: str | None) -> str:
     return name.rstrip(".")
 
 
-def _principal(found: tenants.FoundToken) -> Principal:
+def _principal(found: tenants.FoundToken, registry: schemas.Registry) -> Principal:
     return Principal(
         tenant=found.tenant,
         tenant_name=found.tenant_name,
@@ -164,6 +173,8 @@ def _principal(found: tenants.FoundToken) -> Principal:
         token_name=found.name,
         role="administrator" if found.role == "administrator" else "reader",
         config=configs.from_document(found.config),
+        registry=registry,
+        suspension=SUSPENDED if found.suspended else None,
     )
 
 
@@ -185,8 +196,6 @@ def _ended(found: tenants.FoundToken) -> str:
 
 
 def _refusal(found: tenants.FoundToken) -> str | None:
-    if found.suspended:
-        return "this tenant is suspended (spec.suspend of its ScimTenant)"
     if configs.from_document(found.config).host_taken:
         return "this tenant is served nowhere: its host (spec.endpoint.host) is taken by another tenant"
     if found.sso_required and not found.sso_ready:

@@ -5,9 +5,20 @@ Called by `reconciliations`. Invariant: reads only, and quotes nothing out of a 
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import datetime
+
 from usher_core.store import databases, tenants
 from usher_core.tenants import conditions, manifests, saml_metadata, sources, specs
 from usher_core.tenants.conditions import Condition
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SingleSignOn:
+    """Whether a tenant's users can sign in, and when what that needs ends; `None` where nothing was read."""
+
+    condition: Condition
+    ends_at: datetime | None = None
 
 
 def url_of(spec: specs.Spec, base_url: str | None) -> str | None:
@@ -39,11 +50,15 @@ def endpoint(url: str | None, conflict: Condition) -> Condition:
     return conditions.true("EndpointReady", "Served", f"the endpoint is {url}")
 
 
-async def sso(manifest: manifests.ScimTenant, sources_: sources.Sources) -> Condition:
-    """Read and judge the SAML metadata that the manifest names."""
+async def sso(manifest: manifests.ScimTenant, sources_: sources.Sources, now: datetime) -> SingleSignOn:
+    """Read and judge the SAML metadata that the manifest names.
+
+    Raises:
+        SourceUnavailable: try again.
+    """
     namespace, saml = manifest.metadata.namespace, manifest.spec.sso.saml
     if saml is None:
-        return conditions.false("SSOReady", "NotConfigured", "there is no spec.sso.saml")
+        return SingleSignOn(conditions.false("SSOReady", "NotConfigured", "there is no spec.sso.saml"))
     if saml.metadata_secret_ref is not None:
         ref, kind = saml.metadata_secret_ref, "Secret"
         values = await sources_.get_secret(namespace, ref.name)
@@ -51,9 +66,18 @@ async def sso(manifest: manifests.ScimTenant, sources_: sources.Sources) -> Cond
         assert saml.metadata_config_map_ref is not None  # noqa: S101 - the manifest was validated
         ref, kind = saml.metadata_config_map_ref, "ConfigMap"
         values = await sources_.get_config_map(namespace, ref.name)
-    verdict = saml_metadata.check(None if values is None else values.get(ref.key))
+    if values is None:
+        return _missing(f"there is no {kind} {ref.name} to hold the SAML metadata")
+    if ref.key not in values:
+        return _missing(f"{kind} {ref.name} has no key {ref.key} to hold the SAML metadata")
+    verdict = saml_metadata.check(values[ref.key], now)
     make = conditions.true if verdict.valid else conditions.false
-    return make("SSOReady", verdict.reason, f"{verdict.message} ({kind} {ref.name}, key {ref.key})")
+    message = f"{verdict.message} ({kind} {ref.name}, key {ref.key})"
+    return SingleSignOn(make("SSOReady", verdict.reason, message), verdict.ends_at)
+
+
+def _missing(message: str) -> SingleSignOn:
+    return SingleSignOn(conditions.false("SSOReady", "MetadataMissing", message))
 
 
 async def conflict(manifest: manifests.ScimTenant, database: databases.Database) -> Condition:

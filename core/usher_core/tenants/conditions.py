@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 ConditionType: TypeAlias = Literal[
-    "Ready", "SSOReady", "TokensIssued", "EndpointReady", "Suspended", "Conflict"
+    "Ready", "SSOReady", "TokensIssued", "EndpointReady", "SchemasReady", "Suspended", "Conflict"
 ]
+
+
+CHECKING: Final = "Checking"
+"""The reason of a condition that will soon be another one by itself."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

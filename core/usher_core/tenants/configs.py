@@ -20,13 +20,15 @@ class TenantConfig:
 
     actions: frozenset[specs.Action] = frozenset(specs.ALL_ACTIONS)
     user_name_format: Literal["Email", "Any"] = "Email"
+    user_patch_status: int = 200
     group_patch_status: int = 204
     pathless_patch: bool = True
     ignore_unknown_attributes: bool = True
     revive_inactive: bool = True
     deleted_retention: timedelta = timedelta(hours=720)
-    requests_per_second: int = 100
-    reads_per_second: int = 200
+    requests_per_second: int = 0
+    """Writes a second; 0 is without limit, as with reads."""
+    reads_per_second: int = 0
     max_pending_changes: int = 100_000
     suspend_revocations: bool = False
     host_taken: bool = False
@@ -39,13 +41,14 @@ def of_spec(spec: specs.Spec, *, host_taken: bool = False) -> TenantConfig:
     return TenantConfig(
         actions=frozenset(spec.provisioning.actions),
         user_name_format=spec.provisioning.user_name_format,
+        user_patch_status=int(compatibility.user_patch_status),
         group_patch_status=int(compatibility.group_patch_status),
         pathless_patch=compatibility.pathless_patch == "Accept",
         ignore_unknown_attributes=compatibility.unknown_attributes == "Ignore",
         revive_inactive=compatibility.revive_inactive,
         deleted_retention=compatibility.deleted_retention,
-        requests_per_second=spec.limits.requests_per_second,
-        reads_per_second=spec.limits.reads_per_second,
+        requests_per_second=spec.limits.requests_per_second or 0,
+        reads_per_second=spec.limits.reads_per_second or 0,
         max_pending_changes=spec.limits.max_pending_changes,
         suspend_revocations=spec.suspend_revocations,
         host_taken=host_taken,

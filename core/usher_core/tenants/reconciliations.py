@@ -6,14 +6,28 @@ at any point it goes on.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from usher_core.store import databases, tenants
-from usher_core.tenants import checks, conditions, configs, manifests, rotations, sources, vaults
+from usher_core.store import databases, figures, removals, tenants
+from usher_core.tenants import (
+    checks,
+    conditions,
+    configs,
+    definitions,
+    manifests,
+    rotations,
+    sources,
+    vaults,
+)
 from usher_core.tenants.conditions import Condition, ConditionType
+
+SETTLING = 30.0  # seconds; so long `usher dev` waits at its start for what is under way
+LOOK_EVERY = 0.2
+REMOVING = 1.0  # seconds of a call that takes data away
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,12 +38,18 @@ class Reconciled:
     url: str | None
     tokens: tuple[rotations.TokenStatus, ...]
     happenings: tuple[rotations.Happening, ...]
-    users: int
-    groups: int
+    figures: figures.Figures
+    sso_ends_at: datetime | None
+    """When the first certificate that users sign in by ends; `None` where there is none."""
 
     def condition(self, type_: ConditionType) -> Condition:
         """Find one condition."""
         return next(condition for condition in self.conditions if condition.type == type_)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way: what is so now stays so."""
+        return all(condition.reason != conditions.CHECKING for condition in self.conditions)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,35 +74,46 @@ async def reconcile(
     vault: vaults.Vault,
     database: databases.Database,
     base_url: str | None,
+    channel: definitions.Channel,
     now: datetime,
+    rotate: Mapping[str, datetime] | None = None,
 ) -> Reconciled:
     """Bring one tenant to what its manifest says.
 
+    What it takes away it takes away first, for that needs the store alone.
+
     `base_url` is where tenants without a host are served, with or without the SCIM path; `None` when
-    nobody told.
+    nobody told. `channel` is the way to the tenant's stream. `rotate` names tokens of which those issued
+    before a moment are to be rotated.
 
     Raises:
         StoreUnavailable, VaultUnavailable, SourceUnavailable: try again; what was done so far is fine.
     """
     spec, url = manifest.spec, checks.url_of(manifest.spec, base_url)
-    sso = await checks.sso(manifest, sources_)
+    names = [token.name for token in spec.tokens]
+    gone = await tenants.restrict(database, manifest.tenant, names, now, suspended=spec.suspend)
+    signing_on = await checks.sso(manifest, sources_, now)
+    sso = signing_on.condition
     wanted = [rotations.ref_of(manifest, token) for token in spec.tokens]
     stale = await _stale(manifest, vault, database, wanted)
     conflict = await _store(manifest, database, sso, [*wanted, *stale])
-    kept = await rotations.Keeper(manifest, vault, database, url, now).keep()
+    kept = await rotations.Keeper(manifest, vault, database, url, now, rotate or {}).keep()
     if stale:
         for ref in stale:
             await vault.delete_token(ref)
         await tenants.put_tenant(database, _row(manifest, sso, conflict, wanted))
-    parts = (checks.suspended(spec), conflict, checks.endpoint(url, conflict), sso, _issued(kept))
-    counts = await tenants.counts(database, manifest.tenant)
+    parts = [checks.suspended(spec), conflict, checks.endpoint(url, conflict), sso, _issued(kept)]
+    schemas = await definitions.reconcile(manifest, sources_, database, channel)
+    if schemas is not None:
+        parts.append(schemas)
+    revoked = [rotations.revoked(name, token_id, "it is gone from the spec") for name, token_id in gone]
     return Reconciled(
         conditions=(conditions.ready(parts, sso_required=spec.sso.mode == "Required"), *parts),
         url=url if conflict.status == "False" else None,
         tokens=kept.statuses,
-        happenings=kept.happenings,
-        users=counts.get("User", 0),
-        groups=counts.get("Group", 0),
+        happenings=(*revoked, *kept.happenings),
+        figures=await figures.find(database, manifest.tenant),
+        sso_ends_at=signing_on.ends_at,
     )
 
 
@@ -93,10 +124,11 @@ async def remove(
     vault: vaults.Vault,
     database: databases.Database,
     now: datetime,
-) -> None:
+) -> removals.Progress | None:
     """Take a tenant out of service: tokens revoked first, then their Secrets, with `Delete` its data.
 
-    A manifest that can't be read is no hindrance: any other policy than `Delete` keeps the data.
+    Much data takes many calls: `None` when nothing is left to do. A manifest that can't be read is no
+    hindrance: any other policy than `Delete` keeps the data.
 
     Raises:
         StoreUnavailable, VaultUnavailable: try again; what was done so far is fine.
@@ -106,20 +138,29 @@ async def remove(
     await tenants.mark_deleted(database, tenant, now)
     for ref in recorded:
         await vault.delete_token(ref)
-    if deletion_policy == "Delete":
-        await tenants.delete_tenant(database, tenant, now)
+    if deletion_policy != "Delete":
+        return None
+    return await removals.remove_some(database, tenant, seconds=REMOVING)
 
 
 async def apply_bundle(
-    bundle: manifests.Bundle, *, database_url: str, vault: vaults.Vault, base_url: str
+    bundle: manifests.Bundle,
+    *,
+    database_url: str,
+    redis_url: str | None = None,
+    vault: vaults.Vault,
+    base_url: str,
 ) -> list[AppliedTenant]:
     """Bring every tenant of a bundle into the store, in order: `usher dev`'s way in.
+
+    Waits for a while until the schemas of their own are checked, which a worker does.
 
     Raises:
         StoreUnavailable: PostgreSQL can't be reached.
     """
     async with databases.Database(database_url, application="usher-manifests", pool_size=2) as database:
-        return [await _apply(tenant, bundle, database, vault, base_url) for tenant in bundle.tenants]
+        channel = definitions.Channel("dev", redis_url)
+        return [await _apply(tenant, bundle, database, vault, base_url, channel) for tenant in bundle.tenants]
 
 
 async def _apply(
@@ -128,9 +169,15 @@ async def _apply(
     database: databases.Database,
     vault: vaults.Vault,
     base_url: str,
+    channel: definitions.Channel,
 ) -> AppliedTenant:
     now = datetime.now(UTC)
-    done = await reconcile(manifest, bundle, vault, database, base_url, now)
+    done = await reconcile(manifest, bundle, vault, database, base_url, channel, now)
+    patience = SETTLING / LOOK_EVERY
+    while not done.is_settled and patience > 0:
+        await asyncio.sleep(LOOK_EVERY)
+        done = await reconcile(manifest, bundle, vault, database, base_url, channel, now)
+        patience -= 1
     url, ready = checks.url_of(manifest.spec, base_url), done.condition("Ready")
     text: str | None = None
     issued = False

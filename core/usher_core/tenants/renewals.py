@@ -27,6 +27,15 @@ def renew_at(row: tenants.TokenRow, spec: specs.Token) -> datetime:
     return end - max(spec.renew_before, EARLIEST_RENEWAL)
 
 
+def is_due(held: tenants.TokenRow, spec: specs.Token, now: datetime, rotate_before: datetime | None) -> bool:
+    """Tell whether the held token needs a successor: its time has come, or somebody asked for one.
+
+    `rotate_before`: a token that was issued before then is to be rotated, a younger one is the answer.
+    """
+    asked = rotate_before is not None and held.issued_at < rotate_before
+    return asked or held.rotate_requested_at is not None or now >= renew_at(held, spec)
+
+
 def held_row(text: str | None, rows: Sequence[tenants.TokenRow], now: datetime) -> tenants.TokenRow | None:
     """Find the living row, among those of one name, whose token the Secret holds.
 
@@ -52,13 +61,14 @@ def held_row(text: str | None, rows: Sequence[tenants.TokenRow], now: datetime) 
 def orphans(others: Iterable[tenants.TokenRow], held: tenants.TokenRow | None) -> list[tenants.TokenRow]:
     """Find tokens that nobody can have: the process died between the row and the Secret.
 
-    `others` are the living rows of one name that no Secret holds. One that was used was delivered; one
-    older than the held token was held before it.
+    `others` are the living rows of one name that no Secret holds. One that was seen in its Secret, or was
+    used, somebody may have; one older than the held token was held before it.
     """
     return [
         row
         for row in others
-        if row.last_used_at is None
+        if row.delivered_at is None
+        and row.last_used_at is None
         and row.valid_until is None
         and (held is None or row.issued_at >= held.issued_at)
     ]

@@ -8,7 +8,7 @@ and a crash in between leaves an orphan that the next run revokes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -51,8 +51,16 @@ def ref_of(manifest: manifests.ScimTenant, token: specs.Token) -> vaults.TokenRe
     return vaults.TokenRef(metadata.namespace, metadata.name, token.name, secret.name, secret.key)
 
 
+def revoked(name: str, token_id: str, why: str) -> Happening:
+    """Tell of a token that was revoked."""
+    return Happening("TokenRevoked", f"token {name} with the id {token_id} was revoked: {why}")
+
+
 class Keeper:
-    """Keeps the tokens of one tenant, once; `url` goes along with each token into the vault."""
+    """Keeps the tokens of one tenant, once; `url` goes along with each token into the vault.
+
+    `rotate` names tokens that somebody wants rotated, each with the moment before which it was issued.
+    """
 
     def __init__(
         self,
@@ -61,12 +69,14 @@ class Keeper:
         database: databases.Database,
         url: str | None,
         now: datetime,
+        rotate: Mapping[str, datetime],
     ) -> None:
         self._manifest = manifest
         self._vault = vault
         self._database = database
         self._url = url
         self._now = now
+        self._rotate = rotate
         self._happenings: list[Happening] = []
 
     async def keep(self) -> Kept:
@@ -78,8 +88,6 @@ class Keeper:
         spec = self._manifest.spec
         rows = await tenants.list_tokens(self._database, self._manifest.tenant)
         alive = [row for row in rows if renewals.is_alive(row, self._now)]
-        names = {token.name for token in spec.tokens}
-        await self._revoke([row for row in alive if row.name not in names], "it is gone from the spec")
         statuses, refused = [], []
         for token in spec.tokens:
             try:
@@ -93,19 +101,22 @@ class Keeper:
         stored = await self._vault.read_token(ref, base_url=self._url)
         held = renewals.held_row(stored.text if stored else None, alive, self._now)
         orphans = renewals.orphans([row for row in alive if row is not held], held)
-        await self._revoke(orphans, "its Secret was never written, or was lost before its first use")
+        await self._revoke(orphans, "its Secret was never written")
         alive = [row for row in alive if row not in orphans]
         wrong = [row.token_id for row in alive if row.role != token.role]
         if wrong:
             await tenants.set_role(self._database, self._manifest.tenant, wrong, token.role)
-        if stored is None or held is None or self._now >= renewals.renew_at(held, token):
+        wanted = self._rotate.get(token.name)
+        if stored is None or held is None or renewals.is_due(held, token, self._now, wanted):
             current = await self._issue(token, rotated=bool(alive))
         else:
             current = held
-            if not stored.complete:
+            if not stored.complete or stored.expires_at not in (None, held.expires_at.replace(microsecond=0)):
                 await self._vault.write_token(
                     ref, stored.text, base_url=self._url, expires_at=held.expires_at
                 )
+        if current.delivered_at is None:
+            await tenants.note_delivery(self._database, self._manifest.tenant, current.token_id, self._now)
         return await self._overlap(token, current, [row for row in alive if row is not current])
 
     async def _issue(self, token: specs.Token, *, rotated: bool) -> tenants.TokenRow:
@@ -138,8 +149,7 @@ class Keeper:
             return
         token_ids = [row.token_id for row in rows]
         await tenants.revoke_tokens(self._database, self._manifest.tenant, token_ids, self._now)
-        for row in rows:
-            self._tell("TokenRevoked", f"token {row.name} with the id {row.token_id} was revoked: {why}")
+        self._happenings.extend(revoked(row.name, row.token_id, why) for row in rows)
 
     def _tell(self, reason: Reason, message: str) -> None:
         self._happenings.append(Happening(reason, message))

@@ -129,6 +129,7 @@ class ConfigMapRef(Part):
 class Compatibility(Part):
     """Where answers follow the identity provider more closely than the RFC."""
 
+    user_patch_status: Literal["200", "204"] = "200"
     group_patch_status: Literal["200", "204"] = "204"
     pathless_patch: Literal["Accept", "Reject"] = "Accept"
     unknown_attributes: Literal["Ignore", "Reject"] = "Ignore"
@@ -156,8 +157,8 @@ class Provisioning(Part):
 class Limits(Part):
     """How much the tenant may ask of the service."""
 
-    requests_per_second: Rate = 100
-    reads_per_second: Rate = 200
+    requests_per_second: Rate | None = None
+    reads_per_second: Rate | None = None
     max_pending_changes: Annotated[int, pydantic.Field(ge=1, le=10_000_000)] = 100_000
 
 

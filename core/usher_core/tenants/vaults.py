@@ -37,10 +37,14 @@ class TokenRef:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredToken:
-    """What a vault holds; not `complete` when all that goes along with the token must be written again."""
+    """What a vault holds; not `complete` when all that goes along with the token must be written again.
+
+    `expires_at` is what stands beside it, `None` in a vault where nothing does.
+    """
 
     text: str = dataclasses.field(repr=False)
     complete: bool = True
+    expires_at: datetime | None = None
 
 
 class Vault(Protocol):

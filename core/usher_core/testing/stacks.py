@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from usher_core import ids
@@ -22,6 +23,8 @@ from usher_core.tenants import tokens
 
 START_PATIENCE = 60.0
 STOP_PATIENCE = 40.0
+
+COMMAND = (sys.executable, "-m", "usher_core.commands")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,14 +42,27 @@ class Access:
 
 
 class Stack:
-    """Api and worker processes; `env` holds further USHER_* settings."""
+    """Api and worker processes; `env` holds further USHER_* settings.
+
+    `command` is what stands for `usher` on their command lines: a test may plant a fault of its own there.
+    `api_processes`: so many share the port; the api's pid is then that of their parent.
+    """
 
     def __init__(
-        self, database_url: str, redis_url: str, folder: Path, env: dict[str, str] | None = None
+        self,
+        database_url: str,
+        redis_url: str,
+        folder: Path,
+        env: dict[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+        api_processes: int = 1,
     ) -> None:
         self.database_url = database_url
+        self.redis_url = redis_url
         self.port = free_port()
         self._folder = folder
+        self._command = tuple(command)
+        self._api_processes = str(api_processes)
         self._env = os.environ | {
             "USHER_DATABASE_URL": database_url,
             "USHER_REDIS_URL": redis_url,
@@ -87,9 +103,10 @@ class Stack:
 
     def start_api(self) -> None:
         """Start the api and wait until it is ready."""
-        self._api = self._run("api", "api", "--listen", f"127.0.0.1:{self.port}")
+        listen = f"127.0.0.1:{self.port}"
+        self._api = self._run("api", "api", "--listen", listen, "--processes", self._api_processes)
         deadline = time.monotonic() + START_PATIENCE
-        while not self._ready():
+        while not self.is_ready():
             if not self._api.running or time.monotonic() > deadline:
                 raise RuntimeError(f"the api did not start:\n{self.log('api')[-4000:]}")
             time.sleep(0.05)
@@ -106,6 +123,15 @@ class Stack:
         self._api.kill()
         self._api.stop()
 
+    def wait_for_worker(self) -> None:
+        """Wait until the oldest worker has ended, whatever ends it."""
+        self._workers[0].wait()
+
+    def wait_for_api(self) -> None:
+        """Wait until the api has ended, whatever ends it."""
+        assert self._api is not None  # noqa: S101 - after start_api
+        self._api.wait()
+
     def stop(self) -> None:
         """Stop every process in order: the api first, so that what it accepted is still applied."""
         for process in [self._api, *self._workers]:
@@ -119,10 +145,8 @@ class Stack:
         return path.read_text() if path.exists() else ""
 
     async def make_tenant(self, name: str = "acme", role: tokens.Role = "administrator") -> Access:
-        """Make a tenant that needs no SSO, with one token; or one more token of a tenant that exists."""
+        """Make a tenant that needs no SSO, with one token."""
         tenant = ids.TenantId(ids.new_uuid())
-        now = datetime.datetime.now(datetime.UTC)
-        issued = tokens.issue("test", role, datetime.timedelta(days=1), now)
         async with databases.Database(self.database_url, application="usher-test") as database:
             row = tenants.TenantRow(
                 tenant=tenant,
@@ -137,19 +161,27 @@ class Stack:
                 config={},
             )
             await tenants.put_tenant(database, row)
+        return await self.make_token(tenant, role)
+
+    async def make_token(self, tenant: ids.TenantId, role: tokens.Role = "administrator") -> Access:
+        """Issue a token of a tenant that exists."""
+        now = datetime.datetime.now(datetime.UTC)
+        issued = tokens.issue("test", role, datetime.timedelta(days=1), now)
+        async with databases.Database(self.database_url, application="usher-test") as database:
             await tenants.insert_token(database, tenant, issued.record)
         return Access(tenant, self.base_url, issued.text)
 
     def _run(self, name: str, *command: str) -> processes.KeptProcess:
         with (self._folder / f"{name}.log").open("ab") as log:
             return processes.KeptProcess(
-                (sys.executable, "-m", "usher_core.commands", *command),
+                (*self._command, *command),
                 env=self._env,
                 output=log,
                 grace=STOP_PATIENCE,
             )
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Tell whether the api answers that it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             connection.request("GET", "/readyz")

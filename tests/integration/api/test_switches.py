@@ -65,6 +65,7 @@ async def test_each_action_is_refused_where_it_is_left_out_and_by_its_name(
         ("UpdateUsers", "PATCH", of_user, patch_op(TITLE)),
         ("UpdateUsers", "PUT", of_user, ADA | {"title": "Lady"}),
         ("DeactivateUsers", "PATCH", of_user, patch_op(OFF)),
+        ("DeactivateUsers", "PATCH", of_user, patch_op({"op": "remove", "path": "active"})),
         ("DeactivateUsers", "PUT", of_user, ADA | {"active": False}),
         ("DeleteUsers", "DELETE", of_user, None),
         ("PushGroups", "POST", "/Groups", {"displayName": "Other"}),
@@ -151,6 +152,29 @@ async def test_a_group_patch_answers_with_the_group_where_the_tenant_says_so(
     assert answer.status_code == 200
     assert (answer.json()["displayName"], answer.headers["etag"]) == ("Team", 'W/"2"')
     assert [one["value"] for one in answer.json()["members"]] == [ada["id"]]
+
+
+async def test_a_user_s_patch_answers_nothing_where_the_tenant_says_so(
+    client: httpx.AsyncClient, acme: stacks.Access, stack: stacks.Stack
+) -> None:
+    configure(stack, acme, user_patch_status=204)
+    path = f"/Users/{(await create(client, **ADA))['id']}"
+    answer = await client.patch(path, json=patch_op(TITLE))
+    assert (answer.status_code, answer.content) == (204, b"")
+    read = await client.get(path)
+    assert read.json()["title"] == "Countess"
+    assert answer.headers["etag"] == read.headers["etag"] == 'W/"2"'
+    for query, shown in (("attributes=title", "title"), ("excludedAttributes=title", "userName")):
+        asked = await client.patch(f"{path}?{query}", json=patch_op(TITLE))
+        assert asked.status_code == 200
+        assert shown in asked.json()
+    # What is said of users is not said of groups, and the other way round.
+    group = await create(client, "/Groups", displayName="Team")
+    await configure_at_once(stack, acme, user_patch_status=204, group_patch_status=200)
+    rename = patch_op({"op": "replace", "path": "displayName", "value": "Crew"})
+    assert (await client.patch(f"/Groups/{group['id']}", json=rename)).status_code == 200
+    await configure_at_once(stack, acme, group_patch_status=204)
+    assert (await client.patch(path, json=patch_op(TITLE))).status_code == 200
 
 
 async def test_an_operation_without_a_path_is_refused_where_the_tenant_says_so(

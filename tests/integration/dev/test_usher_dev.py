@@ -77,8 +77,8 @@ class Dev:
         self.wait_until(self.ready_file.exists)
         return self
 
-    def scim(self) -> httpx.Client:
-        acme = self.ready["tenants"]["acme"]
+    def scim(self, tenant: str = "acme") -> httpx.Client:
+        acme = self.ready["tenants"][tenant]
         headers = {"Authorization": f"Bearer {acme['token']}", "Content-Type": "application/scim+json"}
         return httpx.Client(base_url=acme["base_url"], headers=headers, timeout=40)
 
@@ -224,3 +224,22 @@ def test_what_cant_work_is_told_before_anything_is_started(start: Callable[..., 
             assert dev.process.wait(timeout=30) == 1
             assert re.search(told, dev.said)
     assert [name for name in "abc" if (dev.output.parent / name / "postgres").exists()] == []
+
+
+def test_a_folder_brings_a_tenant_with_schemas_of_its_own_and_the_next_run_changes_them(
+    start: Callable[..., Dev], tmp_path: Path
+) -> None:
+    example = Path(__file__).parents[3] / "examples" / "devices"
+    first = start("devices", tenants=example).wait_until_ready()
+    with first.scim("devices") as scim:
+        made = scim.post("/Devices", json={"displayName": "D", "serialNumber": "S1"})
+        assert made.status_code == 201
+    assert first.stop() == 0
+    for file in example.iterdir():
+        # The kind of a device becomes required, and the one that is there has none.
+        text = file.read_text().replace('"name": "kind", ', '"name": "kind", "required": true, ')
+        (tmp_path / file.name).write_text(text)
+    second = start("devices", tenants=tmp_path).wait_until_ready()
+    assert f"Device {made.json()['id']}: kind is required and missing" in second.said
+    with second.scim("devices") as scim:
+        assert scim.post("/Devices", json={"displayName": "E", "serialNumber": "S2"}).status_code == 201

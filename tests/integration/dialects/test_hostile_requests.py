@@ -39,13 +39,14 @@ def exchange(stack: stacks.Stack, request: bytes, *, cut: bool = False) -> tuple
 
     With `cut` the client ends its side of the connection once all is sent.
     """
+    method = "HEAD" if request.startswith(b"HEAD ") else None  # which has no body to wait for
     with socket.create_connection(("127.0.0.1", stack.port), 20) as connection:
         # What is refused early is answered before all of it was taken.
         with contextlib.suppress(OSError):
             connection.sendall(request)
             if cut:
                 connection.shutdown(socket.SHUT_WR)
-        answer = http.client.HTTPResponse(connection)
+        answer = http.client.HTTPResponse(connection, method=method)
         try:
             answer.begin()
             return answer.status, answer.getheader("content-type", ""), answer.read()
@@ -135,7 +136,7 @@ BODIES = [
     pytest.param(user(userName="a" * 1000 + "@x.io"), id="a userName of 1,000 characters"),
     pytest.param(user(name=[1, 2]), id="a list for an object"),
     pytest.param(user(emails=[[["a@x.io"]]]), id="lists in a list"),
-    pytest.param(user(emails=[{"value": "a", "primary": True}] * 2), id="two primaries"),
+    pytest.param(user(emails=[{"value": one, "primary": True} for one in "ab"]), id="two primaries"),
     pytest.param(user(schemas=[1]), id="a number among the schemas"),
     pytest.param(user(schemas="x" * 10_000, name=3), id="schemas of 10,000 characters"),
     pytest.param(user(title="x" * 1_048_576), id="a megabyte and more"),
@@ -513,8 +514,8 @@ ROUTES = all_routes()
 
 def test_the_table_of_routes_is_whole() -> None:
     assert len(ROUTES) >= 9
-    assert ROUTES["/iam/scim/v2/Groups"] == {"GET", "POST"}
-    assert ROUTES[f"/iam/scim/v2/Users/{NOBODY.decode()}"] == {"GET", "PUT", "PATCH", "DELETE"}
+    assert ROUTES["/iam/scim/v2/Groups"] == {"GET", "HEAD", "POST"}
+    assert ROUTES[f"/iam/scim/v2/Users/{NOBODY.decode()}"] == {"GET", "HEAD", "PUT", "PATCH", "DELETE"}
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -524,14 +525,13 @@ def test_a_method_that_a_route_does_not_have_is_refused(
     for method in METHODS:
         if method not in ROUTES[route]:
             answer = exchange(stack, framed(calm, method.encode(), route.encode(), b"{}"))
-            # To other methods `.search` is an id, or an endpoint, of which there is none.
-            insist_on_scim_error(answer, 405, *([404] if route.endswith("/.search") else []))
+            insist_on_scim_error(answer, 405)
     insist_on_health(stack, calm)
 
 
 @pytest.mark.parametrize("route", [*ROUTES, "/iam/scim/v2/Gadgets", "/iam/scim/v2/Gadgets/1"])
 def test_no_route_answers_without_a_token(stack: stacks.Stack, calm: stacks.Access, route: str) -> None:
-    for method in ROUTES.get(route, {"GET"}):
+    for method in ROUTES.get(route, {"GET"}) - {"HEAD"}:
         bare = f"{method} {route} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{{}}"
         insist_on_scim_error(exchange(stack, bare.encode()), 401)
     insist_on_health(stack, calm)

@@ -10,6 +10,7 @@ import collections
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,53 @@ async def test_a_worker_that_sleeps_through_its_replacement_commits_nothing(
     await asyncio.sleep(1.0)  # it wakes, and finds its epoch over
     await record.create(client, "after@x.io")
     await check(client, record, own_servers, acme)
+
+
+async def test_a_worker_killed_in_the_midst_of_a_bulk_loses_and_doubles_nothing(
+    own_servers: servers.Servers, tmp_path: Path
+) -> None:
+    env = {"USHER_APPLY_WAIT": "40", "USHER_BATCH_SIZE": "2", "USHER_LOG_LEVEL": "info"}
+    users = [
+        {"method": "POST", "path": "/Users", "bulkId": f"u{n}", "data": {"userName": f"user{n}@x.io"}}
+        for n in range(400)
+    ]
+    named = [{"value": f"bulkId:u{n}"} for n in range(400)]
+    team = {
+        "method": "POST",
+        "path": "/Groups",
+        "bulkId": "g",
+        "data": {"displayName": "G", "members": named},
+    }
+    with stacks.Stack(own_servers.database.app, own_servers.redis_url, tmp_path, env) as stack:
+        acme = await stack.make_tenant()
+
+        def logged() -> int:
+            app.execute("SELECT set_config('usher.tenant', %s, false)", (str(acme.tenant),))
+            [(count,)] = app.execute("SELECT count(*) FROM change_log").fetchall()
+            return int(count)
+
+        def kill_twice() -> list[int]:
+            seen = []
+            for so_far in (50, 200):
+                while logged() < so_far:
+                    time.sleep(0.002)
+                stack.kill_worker()
+                seen.append(logged())
+                stack.start_worker()
+            return seen
+
+        async with httpx.AsyncClient(base_url=acme.base_url, headers=acme.headers, timeout=60) as client:
+            with psycopg.connect(own_servers.database.app, autocommit=True) as app:
+                answer, seen = await asyncio.gather(
+                    client.post("/Bulk", json={"Operations": [team, *users]}), asyncio.to_thread(kill_twice)
+                )
+                told = answer.json()["Operations"]
+                assert seen[0] < seen[1] < 402
+                assert [one["status"] for one in told] == ["201"] * 401
+                assert [one["version"] for one in told] == ['W/"1"'] * 401
+                assert logged() == 402
+                [(dead,)] = app.execute("SELECT count(*) FROM dead_letters").fetchall()
+                assert dead == 0
+            assert (await client.get("/Users?count=1")).json()["totalResults"] == 400
+            shown = (await client.get(told[0]["location"])).json()
+            assert len(shown["members"]) == 400

@@ -30,26 +30,26 @@ import yaml
 from kmock._internal import enums, k8s, references, rendering
 
 from usher_core.embedded.databases import DatabaseUrls
-from usher_operator import processes
+from usher_core.testing import identity_providers
+from usher_operator import paces, processes, statistics, status_writes
 
 TENANTS = references.resource("usher.dev", "v1alpha1", "scimtenants")
 SECRETS = references.resource("", "v1", "secrets")
 CONFIG_MAPS = references.resource("", "v1", "configmaps")
 EVENTS = references.resource("", "v1", "events")
+LEASES = references.resource("coordination.k8s.io", "v1", "leases")
 CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"
 
 # The rights that the chart gives to the operator.
 RIGHTS = {
-    TENANTS: {"LIST", "WATCH", "FETCH", "UPDATE"},
+    TENANTS: {"LIST", "WATCH", "UPDATE"},
     SECRETS: {"FETCH", "CREATE", "UPDATE", "DELETE"},
     CONFIG_MAPS: {"FETCH"},
-    EVENTS: {"CREATE", "UPDATE"},
+    EVENTS: {"CREATE"},
+    LEASES: {"FETCH", "CREATE", "UPDATE"},
 }
 
-METADATA = (
-    '<EntityDescriptor xmlns="urn:oasis:names:tc:SAML:2.0:metadata" entityID="https://idp.example.com/acme">'
-    "<IDPSSODescriptor/></EntityDescriptor>"
-)
+METADATA = identity_providers.metadata()
 
 
 class Refused(Exception):
@@ -76,8 +76,9 @@ class StrictKubernetes(k8s.KubernetesEmulator):
             "kind": "ScimTenant", "namespaced": True, "subresources": {"status"},
             "verbs": {"get", "list", "watch", "patch"}, "singular": "scimtenant",
         }  # fmt: skip
-        for resource, kind in ((SECRETS, "Secret"), (CONFIG_MAPS, "ConfigMap"), (EVENTS, "Event")):
-            verbs = {"get", "list", "watch", "patch", "create", "delete"}
+        kinds = ((SECRETS, "Secret"), (CONFIG_MAPS, "ConfigMap"), (EVENTS, "Event"), (LEASES, "Lease"))
+        for resource, kind in kinds:
+            verbs = {"get", "list", "watch", "patch", "create", "update", "delete"}
             self.resources[resource] = {"kind": kind, "namespaced": True, "verbs": verbs}
         # Every API server tells of these; the operator may do nothing with them.
         for name, kind in (("v1/namespaces", "Namespace"), (CRDS, "CustomResourceDefinition")):
@@ -201,7 +202,7 @@ class StrictKubernetes(k8s.KubernetesEmulator):
 
 
 def _patched(before: dict[str, Any], request: rendering.Request) -> dict[str, Any]:
-    """Apply a merge patch or a JSON patch to the status or to all but the status."""
+    """Replace a Lease, or apply a merge patch or a JSON patch to the status or to all but the status."""
     content_type = request.headers.get("Content-Type", "")
     if content_type == "application/json-patch+json":
         try:
@@ -210,8 +211,13 @@ def _patched(before: dict[str, Any], request: rendering.Request) -> dict[str, An
             raise Refused(422, "the patch does not apply") from exc
     elif content_type == "application/merge-patch+json":
         after = _merged(before, json.loads(request.body))
+    elif request.resource == LEASES:
+        after = json.loads(request.body)
+        after["metadata"] = {**before["metadata"], **after["metadata"]}
     else:
         raise Refused(415, content_type)
+    if after["metadata"]["uid"] != before["metadata"]["uid"]:
+        raise Refused(409, "another object has the name")
     if after["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
         raise Refused(409, "the object has been modified")
     if request.resource == TENANTS and request.subresource == "status":
@@ -333,6 +339,17 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the operator look again, and try again, after a moment."""
+    monkeypatch.setattr(paces, "LOOK_AGAIN", 0.2)
+    monkeypatch.setattr(paces, "LOOK_SOON", 0.2)
+    monkeypatch.setattr(paces, "LOOK_AT_WRONG", 0.2)
+    monkeypatch.setattr(paces, "LONGEST_RETRY", 0.2)
+    monkeypatch.setattr(status_writes, "SELDOM", 0.1)
+    monkeypatch.setattr(statistics, "EVERY", 0.2)
 
 
 class Operator:

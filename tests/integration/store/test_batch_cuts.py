@@ -44,7 +44,8 @@ def stream(chance: random.Random, length: int) -> list[records.Change]:
 def _change(chance: random.Random) -> records.Change:
     user, group = chance.choice(USERS), chance.choice(GROUPS)
     body = {"userName": chance.choice(NAMES), "externalId": "e", "active": chance.random() < 0.5}
-    member = [{"value": str(user)}]
+    member = [{"value": str(chance.choice([user, *GROUPS])), "display": chance.choice(["a", "b"])}]
+    selected = chance.choice(['display eq "A"', 'not (display eq "b")', 'type eq "Group"', "value pr"])
     team = {"displayName": "Team", "members": member}
     switch = {"op": "replace", "path": "active", "value": chance.random() < 0.3}
     rename = {"op": "replace", "path": "userName", "value": chance.choice(NAMES)}
@@ -59,6 +60,7 @@ def _change(chance: random.Random) -> records.Change:
             _made("create", group, team, "Group"),
             *[_made("patch", group, [{"op": "add", "path": "members", "value": member}], "Group")] * 2,
             _made("patch", group, [{"op": "replace", "path": "members", "value": member}], "Group"),
+            *[_made("patch", group, [{"op": "remove", "path": f"members[{selected}]"}], "Group")] * 2,
             _made("replace", group, team, "Group"),
             _made("delete", group, None, "Group"),
         ]
@@ -84,7 +86,7 @@ def held(url: str, tenant: ids.TenantId) -> list[list[Any]]:
                 ("resources", "type, id, version, document"),
                 ("deleted_resources", "type, id, version, document"),
                 ("unique_values", "type, path, folded, id"),
-                ("members", "group_id, member_id"),
+                ("members", "group_id, member_id, member_type, display"),
                 ("(SELECT * FROM totals WHERE total <> 0) counted", "type, total"),
                 ("change_log", "change_id, resource_id, status, version"),
             )

@@ -17,7 +17,7 @@ from usher_core import errors, ids
 from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.scim import documents, patches, schemas
-from usher_core.store import batches, databases, predicates, resources, sweeps
+from usher_core.store import batches, databases, predicates, resources, selections, sweeps
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
@@ -92,6 +92,123 @@ async def test_a_batch_is_read_back_as_it_was_applied(
     shown = await find(database, ada)
     assert shown is not None
     assert shown.groups == [{"value": str(team[1].resource_id), "display": "Team"}]
+
+
+def team(name: str, *members: ids.ResourceId) -> batches.Entry:
+    held = [{"value": str(one), "display": f"Member {n}"} for n, one in enumerate(members)]
+    return change("create", new_id(), {"displayName": name, "members": held}, "Group")
+
+
+async def test_a_user_s_groups_are_those_that_hold_it_and_those_that_hold_them(
+    connection: batches.Connection, database: databases.Database
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    inner = team("Inner", ada[1].resource_id)
+    middle = team("Middle", inner[1].resource_id)
+    outer = team("Outer", middle[1].resource_id, ada[1].resource_id)
+    # A circle: the inner one holds the outer one.
+    closing = change(
+        "patch", inner[1].resource_id,
+        [{"op": "add", "path": "members", "value": [{"value": str(outer[1].resource_id)}]}], "Group",
+    )  # fmt: skip
+    outcomes = connection.apply(TENANT, epoch, REGISTRY, [ada, inner, middle, outer, closing])
+    assert [one.status for one in outcomes] == [201, 201, 201, 201, 200]
+
+    async def shown() -> list[tuple[str, str | None]]:
+        found = await find(database, ada)
+        assert found is not None
+        return [(one["display"], one.get("type")) for one in found.groups or []]
+
+    assert await shown() == [("Inner", None), ("Outer", None), ("Middle", "indirect")]
+    connection.apply(TENANT, epoch, REGISTRY, [change("delete", middle[1].resource_id, kind="Group")])
+    assert await shown() == [("Inner", None), ("Outer", None)]
+    connection.apply(TENANT, epoch, REGISTRY, [change("delete", outer[1].resource_id, kind="Group")])
+    assert await shown() == [("Inner", None)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [
+        pytest.param('display eq "MEMBER 1"', {1}, id="display"),
+        pytest.param('type eq "Group"', {3}, id="type"),
+        pytest.param('not (type eq "Group") and display co "2"', {2}, id="not, and"),
+        pytest.param('display eq "Member 0" or display ew "3"', {0, 3}, id="or"),
+        pytest.param("value pr", {0, 1, 2, 3}, id="all"),
+        pytest.param('display eq "nobody"', set(), id="none"),
+    ],
+)
+async def test_members_that_a_filter_selects_leave(
+    connection: batches.Connection, database: databases.Database, condition: str, left: set[int]
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    people = [user(f"user{n}@x.io") for n in range(3)]
+    inner = team("Inner")
+    everybody = [entry[1].resource_id for entry in [*people, inner]]
+    outer = team("Outer", *everybody)
+    connection.apply(TENANT, epoch, REGISTRY, [*people, inner, outer])
+    operation = {"op": "remove", "path": f"members[{condition}]"}
+    patch = change("patch", outer[1].resource_id, [operation], "Group")
+    [outcome] = connection.apply(TENANT, epoch, REGISTRY, [patch])
+    assert (outcome.status, outcome.version) == (200, 2 if left else 1)
+    found = await find(database, outer, GROUP)
+    assert found is not None
+    held = {one["value"] for one in found.members or []}
+    assert held == {str(one) for n, one in enumerate(everybody) if n not in left}
+
+
+@pytest.mark.parametrize("leaving", ["members", 'members[display eq "Member 0"]'])
+async def test_a_member_that_comes_back_in_the_same_batch_has_its_new_name(
+    connection: batches.Connection, database: databases.Database, leaving: str
+) -> None:
+    epoch = connection.raise_epoch(TENANT)
+    ada = user("ada@x.io")
+    group = team("Team", ada[1].resource_id)
+    connection.apply(TENANT, epoch, REGISTRY, [ada, group])
+    back = {"value": str(ada[1].resource_id), "display": "Countess"}
+    operations = [
+        [{"op": "remove", "path": leaving}],
+        [{"op": "add", "path": "members", "value": [back]}],
+    ]
+    patches_ = [change("patch", group[1].resource_id, one, "Group") for one in operations]
+    connection.apply(TENANT, epoch, REGISTRY, patches_)
+    found = await find(database, group, GROUP)
+    assert found is not None
+    assert [one["display"] for one in found.members or []] == ["Countess"]
+
+
+@pytest.mark.parametrize("limit", ["MAX_COMPARISONS", "MAX_SELECTED"])
+async def test_a_filter_on_too_many_members_is_refused(
+    connection: batches.Connection,
+    database: databases.Database,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+) -> None:
+    monkeypatch.setattr(selections, limit, 3)
+    epoch = connection.raise_epoch(TENANT)
+    people = [user(f"user{n}@x.io") for n in range(4)]
+    members = [entry[1].resource_id for entry in people]
+    large, small = team("Large", *members), team("Small", *members[:3])
+    connection.apply(TENANT, epoch, REGISTRY, [*people, large, small])
+
+    def removing(group: batches.Entry, *conditions: str) -> batches.Entry:
+        operations = [{"op": "remove", "path": f"members[{condition}]"} for condition in conditions]
+        return change("patch", group[1].resource_id, operations, "Group")
+
+    outcomes = connection.apply(
+        TENANT, epoch, REGISTRY,
+        [
+            removing(large, "value pr"),
+            removing(small, 'display pr', 'type pr'),
+            removing(large, f'value eq "{members[0]}" and type eq "User"'),  # looks at one
+            removing(small, "value pr"),
+        ],
+    )  # fmt: skip
+    assert [(one.status, one.scim_type) for one in outcomes] == [
+        (400, "tooMany"), (400, "tooMany"), (200, None), (200, None),
+    ]  # fmt: skip
+    left = [await find(database, group, GROUP) for group in (large, small)]
+    assert [len(one.members or []) for one in left if one is not None] == [3, 0]
 
 
 async def test_a_redelivered_batch_has_no_second_effect(

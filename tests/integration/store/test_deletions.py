@@ -15,7 +15,7 @@ from usher_core import ids
 from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.scim import documents, patches, schemas
-from usher_core.store import batches, databases, deletions, resources, sweeps, tenants
+from usher_core.store import batches, databases, deletions, removals, resources, sweeps
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
@@ -184,7 +184,7 @@ async def test_a_deleted_tenant_leaves_no_deleted_user_behind(
     ada = new_id()
     acme.apply(change("create", ada, ADA))
     acme.apply(change("delete", ada))
-    await tenants.delete_tenant(database, TENANT, datetime.datetime.now(datetime.UTC))
+    await removals.delete_tenant(database, TENANT, datetime.datetime.now(datetime.UTC))
     with psycopg.connect(acme.urls.owner) as owner:
         assert owner.execute("SELECT count(*) FROM deleted_resources").fetchone() == (0,)
 

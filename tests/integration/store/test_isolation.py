@@ -15,7 +15,8 @@ from usher_core.store import databases
 
 TABLES = (
     "tenants", "tokens", "drains", "resources", "unique_values", "lookup_values",
-    "members", "totals", "change_log", "dead_letters", "deleted_resources",
+    "members", "totals", "change_log", "dead_letters", "deleted_resources", "inbox", "fences", "events",
+    "schema_requests",
 )  # fmt: skip
 ONE, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 NOW = datetime.datetime.now(datetime.UTC)
@@ -45,6 +46,16 @@ ROWS = {
         " applied_at, status",
         (NOW, uuid.UUID(int=7), "1-0", "create", "User", uuid.UUID(int=9), "k", "r", NOW, 201),
     ),
+    "inbox": ("number, change_id, accepted_at, entry", (1, uuid.UUID(int=7), NOW, b"[]")),
+    "fences": (
+        "subject, group_id, change_id, accepted_at",
+        (uuid.UUID(int=9), uuid.UUID(int=0), uuid.UUID(int=7), NOW),
+    ),
+    "events": (
+        "number, at, kind, change_id, resource_type, resource_id",
+        (1, NOW, "create", uuid.UUID(int=7), "User", uuid.UUID(int=9)),
+    ),
+    "schema_requests": ("digest, change_id, accepted_at", ("d", uuid.UUID(int=7), NOW)),
     "dead_letters": (
         "accepted_at, change_id, change, reason, traceback, attempts, failed_at",
         (NOW, uuid.UUID(int=7), "{}", "WorkerDied", "", 3, NOW),
@@ -72,7 +83,7 @@ def insert(connection: psycopg.Connection[TupleRow], table: str, tenant: uuid.UU
 def test_every_table_that_holds_tenants_rows_is_tried_here(app: psycopg.Connection[TupleRow]) -> None:
     found = app.execute(
         "SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant'"
-        " AND table_schema = 'public' AND table_name !~ '_[0-9]{4}_[0-9]{2}$'"
+        " AND table_schema = 'public' AND table_name !~ '^effective_|_[0-9]{4}_[0-9]{2}$'"
     ).fetchall()
     assert {name for (name,) in found} == set(TABLES)
 
@@ -91,14 +102,35 @@ def test_a_tenants_rows_are_seen_by_nobody_else(app: psycopg.Connection[TupleRow
     assert app.execute(f"SELECT 1 FROM {table}".encode()).fetchall() == []
 
 
+@pytest.mark.parametrize("view", ["effective_resources", "effective_members"])
+def test_the_effective_state_is_seen_by_nobody_else(app: psycopg.Connection[TupleRow], view: str) -> None:
+    insert(app, view.removeprefix("effective_"), ONE, named=ONE)
+    counted = []
+    for named in (ONE, OTHER):
+        with app.transaction():
+            app.execute("SELECT set_config('usher.tenant', %s, true)", (str(named),))
+            counted.append(len(app.execute(f"SELECT 1 FROM {view}".encode()).fetchall()))
+    assert counted == [1, 0]
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_of_another_tenant_can_not_be_written(app: psycopg.Connection[TupleRow], table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         insert(app, table, OTHER, named=ONE)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE change_log SET status = 500", "DELETE FROM change_log"])
-def test_the_change_log_can_not_be_rewritten(app: psycopg.Connection[TupleRow], statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE change_log SET status = 500",
+        "DELETE FROM change_log",
+        "UPDATE events SET version = 1",
+        "DELETE FROM events",
+    ],
+)
+def test_the_change_log_and_the_events_can_not_be_rewritten(
+    app: psycopg.Connection[TupleRow], statement: str
+) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute(statement.encode())
 
@@ -146,4 +178,4 @@ def test_old_partitions_are_dropped_and_new_ones_made_once(app: psycopg.Connecti
     dropped = app.execute(
         "SELECT usher_drop_change_log(%s)", (datetime.datetime(2020, 3, 1, tzinfo=datetime.UTC),)
     ).fetchone()
-    assert dropped == (1,)
+    assert dropped == (2,), "one of the log, and one of the events"

@@ -137,7 +137,6 @@ async def test_nothing_is_told_about_a_token_to_who_only_knows_its_id(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        pytest.param({"suspended": True}, "suspended", id="suspended"),
         pytest.param({"sso_ready": False, "sso_message": "configure SAML"}, "configure SAML", id="sso"),
         pytest.param({"sso_ready": False}, "SAML SSO is required", id="sso-without-message"),
         pytest.param({"config": {"host_taken": True}}, "is taken by another tenant", id="host-taken"),
@@ -152,6 +151,14 @@ async def test_a_good_token_of_a_tenant_that_is_not_ready_is_403(
     header = await make_tenant(database, **fields)
     with rejected(errors.Forbidden, words):
         await authenticator.authenticate(header, None)
+
+
+async def test_a_suspended_tenant_is_known_by_its_principal(
+    authenticator: authentications.Authenticator, database: databases.Database
+) -> None:
+    header = await make_tenant(database, suspended=True)
+    principal = await authenticator.authenticate(header, None)
+    assert "suspended" in (principal.suspension or "")
 
 
 async def test_sso_that_is_optional_may_be_missing(

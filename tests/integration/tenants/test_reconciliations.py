@@ -13,15 +13,14 @@ import pytest
 
 from usher_core import errors
 from usher_core.embedded.databases import DatabaseUrls
-from usher_core.store import databases, tenants
-from usher_core.tenants import manifests, reconciliations, tokens, vaults
+from usher_core.store import databases, removals, tenants
+from usher_core.tenants import definitions, manifests, reconciliations, sources, tokens, vaults
+from usher_core.testing import identity_providers
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-METADATA = (
-    b'<EntityDescriptor xmlns="urn:oasis:names:tc:SAML:2.0:metadata" entityID="https://idp.example.com/acme">'
-    b"<IDPSSODescriptor/></EntityDescriptor>"
-)
+CERTIFICATE = identity_providers.certificate(NOW - 365 * 24 * HOUR, NOW + 365 * 24 * HOUR)
+METADATA = identity_providers.metadata(CERTIFICATE).encode()
 ACME = manifests.tenant_id("identity", "acme")
 
 
@@ -45,6 +44,13 @@ SOURCES = manifests.Bundle((), {}, {("identity", "saml"): {"metadata.xml": METAD
 NO_SOURCES = manifests.Bundle((), {}, {})
 
 
+def with_metadata(begins: int, ends: int) -> manifests.Bundle:
+    """Name metadata whose certificate is valid from and until so many days from now."""
+    made = identity_providers.certificate(NOW + begins * 24 * HOUR, NOW + ends * 24 * HOUR)
+    values = {"metadata.xml": identity_providers.metadata(made).encode()}
+    return manifests.Bundle((), {}, {("identity", "saml"): values})
+
+
 @dataclasses.dataclass
 class World:
     """One store and one vault, with a clock that the test sets."""
@@ -58,7 +64,8 @@ class World:
     ) -> reconciliations.Reconciled:
         return await reconciliations.reconcile(
             wanted or manifest(), kw.get("sources", SOURCES), kw.get("vault", self.vault), self.database,
-            "https://scim.example.com", self.now,
+            "https://scim.example.com", kw.get("channel", definitions.Channel("operator")), self.now,
+            kw.get("rotate"),
         )  # fmt: skip
 
     async def rows(self, name: str = "okta") -> list[tenants.TokenRow]:
@@ -136,13 +143,52 @@ async def test_a_lost_secret_is_replaced_and_the_token_in_use_overlaps(world: Wo
     assert await world.works(await world.text())
 
 
-async def test_a_lost_secret_whose_token_was_never_used_is_revoked(world: World) -> None:
+async def test_a_lost_token_works_on_for_the_overlap_for_somebody_may_have_it(world: World) -> None:
     await world.reconcile()
     old = await world.text()
     await world.vault.delete_token(world.ref())
+    world.now += HOUR
+    await world.reconcile()
+    await world.use((await world.rows())[1])
+    await world.reconcile()
+    assert await world.works(old)
+    assert await world.works(await world.text())
+    world.now += 24 * HOUR
     await world.reconcile()
     assert not await world.works(old)
-    assert await world.works(await world.text())
+
+
+async def test_a_token_that_is_asked_to_rotate_does_so_once(world: World) -> None:
+    await world.reconcile()
+    old = await world.text()
+    world.now += HOUR
+    asked = {"okta": world.now}
+    done = await world.reconcile(rotate=asked)
+    assert [happening.reason for happening in done.happenings] == ["TokenRotated"]
+    new = await world.text()
+    assert new != old
+    world.now += HOUR
+    assert (await world.reconcile(rotate=asked)).happenings == ()
+    assert await world.text() == new
+    assert await world.works(old)
+
+
+async def test_what_a_spec_takes_away_needs_the_store_alone(
+    world: World, database_urls: DatabaseUrls
+) -> None:
+    class Away:
+        async def get_secret(self, namespace: str, name: str) -> None:
+            raise sources.SourceUnavailable("away")
+
+        get_config_map = get_secret
+
+    await world.reconcile(manifest(tokens=[token(), token("entra")]))
+    entra = await world.text("entra")
+    with pytest.raises(sources.SourceUnavailable):
+        await world.reconcile(manifest(suspend=True), sources=Away())
+    assert not await world.works(entra)
+    with psycopg.connect(database_urls.owner) as owner:
+        assert owner.execute("SELECT suspended FROM tenants").fetchone() == (True,)
 
 
 async def test_a_lost_row_gets_a_new_token(world: World, database_urls: DatabaseUrls) -> None:
@@ -373,6 +419,21 @@ async def test_a_strangers_secret_is_a_condition_and_no_hindrance_for_others(
     assert await world.works(await world.text("entra"))
 
 
+async def test_a_rotation_that_was_asked_for_is_done_once(world: World) -> None:
+    await world.reconcile()
+    old, (row,) = await world.text(), await world.rows()
+    world.now += HOUR
+    await tenants.request_rotation(world.database, ACME, row.token_id, world.now)
+    done = await world.reconcile()
+    new = await world.text()
+    assert [happening.reason for happening in done.happenings] == ["TokenRotated"]
+    assert new != old
+    assert await world.works(old)
+    assert await world.works(new)
+    assert (await world.reconcile()).happenings == ()
+    assert await world.text() == new
+
+
 @pytest.mark.parametrize(
     ("spec", "sources", "ready", "sso", "stored"),
     [
@@ -381,6 +442,14 @@ async def test_a_strangers_secret_is_a_condition_and_no_hindrance_for_others(
         pytest.param(
             {}, manifests.Bundle((), {}, {("identity", "saml"): {"metadata.xml": b"<a/>"}}),
             "MetadataInvalid", "MetadataInvalid", (True, False), id="invalid",
+        ),
+        pytest.param(
+            {}, with_metadata(-2, -1), "CertificateExpired", "CertificateExpired", (True, False), id="expired"
+        ),
+        pytest.param({}, with_metadata(-2, 30), "Ready", "CertificateEndsSoon", (True, True), id="ends-soon"),
+        pytest.param(
+            {}, manifests.Bundle((), {}, {("identity", "saml"): {"other": b""}}),
+            "MetadataMissing", "MetadataMissing", (True, False), id="no-key",
         ),
         pytest.param({"sso": {"mode": "Optional"}}, NO_SOURCES, "Ready", "NotConfigured", (False, False),
                      id="optional"),
@@ -445,7 +514,7 @@ def fill(urls: DatabaseUrls, *names: str) -> None:
 
 
 def left(urls: DatabaseUrls, name: str) -> dict[str, int]:
-    tables = ("tenants", "tokens", "drains", *tenants.DATA_TABLES)
+    tables = ("tenants", "tokens", "drains", *removals.DATA_TABLES)
     with psycopg.connect(urls.owner) as owner:
         counts = {
             table: owner.execute(
@@ -468,7 +537,7 @@ async def test_retain_keeps_the_data_revokes_the_tokens_and_adopts_a_tenant_that
     assert await world.text() is None
     assert left(database_urls, "acme")["resources"] == 25
     done = await world.reconcile()
-    assert (done.users, done.condition("Ready").status) == (25, "True")
+    assert (done.figures.users, done.condition("Ready").status) == (25, "True")
     assert not await world.works(old)
     assert await world.works(await world.text())
 
@@ -480,7 +549,7 @@ async def test_delete_removes_every_row_of_this_tenant_alone(
     await world.reconcile(manifest("globex"))
     fill(database_urls, "acme", "globex")
     others = left(database_urls, "globex")
-    await tenants.delete_tenant(world.database, ACME, NOW, batch=10)
+    await removals.delete_tenant(world.database, ACME, NOW, batch=10)
     assert left(database_urls, "acme") == {}
     assert left(database_urls, "globex") == others
     await reconciliations.remove("identity", "globex", "Delete", world.vault, world.database, NOW)

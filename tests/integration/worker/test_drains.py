@@ -15,10 +15,10 @@ from rq.utils import import_attribute
 from usher_core import errors, ids, settings
 from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
-from usher_core.queues import backlogs, connections, jobs, keys, replies, streams
+from usher_core.queues import appends, backlogs, connections, jobs, keys, replies, streams
 from usher_core.scim import documents, schemas
 from usher_core.store import batches
-from usher_worker import drains, processes
+from usher_worker import drains, holds, processes
 
 USER = schemas.default().by_name("User")
 TENANT = ids.TenantId(uuid.UUID(int=1))
@@ -59,10 +59,14 @@ def create(name: str, **more: Any) -> records.Change:
     return dataclasses.replace(made, **more)
 
 
+async def nothing_promised() -> bool:
+    return True
+
+
 async def append(redis_url: str, *changes: records.Change, oldest: float = 60) -> list[bool]:
     async with connections.connect_async(redis_url) as client:
-        appender = streams.Appender(client, oldest=oldest)
-        return [await appender.append(TENANT, change) for change in changes]
+        appender = appends.Appender(client, nothing_promised, oldest=oldest)
+        return [await appender.append(TENANT, appends.Item(change.encode())) for change in changes]
 
 
 def answers(process: processes.Process) -> list[int]:
@@ -158,7 +162,7 @@ async def test_an_away_store_costs_no_attempt_and_loses_nothing(
         return apply(*args)
 
     monkeypatch.setattr(process.store, "apply", flaky)
-    monkeypatch.setattr(drains, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(holds, "FIRST_PAUSE", 0.001)
     await append(redis_url, create("a@x"))
     assert drains.Drain(process, TENANT).run() == "idle"
     assert answers(process) == [201]
@@ -187,7 +191,7 @@ async def test_changes_applied_but_not_settled_are_answered_again_not_applied_ag
     await append(redis_url, change)
     store = batches.Connection(database_urls.app)
     epoch = store.raise_epoch(TENANT)
-    store.apply(TENANT, epoch, process.registry, [("1-0", change)])  # and then it died
+    store.apply(TENANT, epoch, process.registries.kept(TENANT), [("1-0", change)])  # and then it died
     store.close()
     drains.Drain(process, TENANT).run()
     [reply] = process.redis.lrange(REPLIES, 0, -1)
@@ -213,7 +217,7 @@ async def test_a_busy_drain_hands_over_when_others_wait(process: processes.Proce
 
 async def test_a_backlog_older_than_a_request_waits_takes_no_more(redis_url: str) -> None:
     await append(redis_url, create("a@x"))
-    with pytest.raises(streams.Backlogged):
+    with pytest.raises(appends.Backlogged):
         await append(redis_url, create("b@x"), oldest=-1)
 
 
@@ -250,17 +254,24 @@ async def test_a_tenant_that_waits_long_in_the_queue_gets_no_second_job(
 ) -> None:
     assert await append(redis_url, create("a@x")) == [True]
     jobs.enqueue(jobs.queue(process.redis), TENANT)
-    # Its wake is old, but its job still stands in the queue.
-    process.redis.pexpire(keys.wake(TENANT), keys.WAKE_QUEUED - keys.WAKE_LOST - 1000)
+    # Its wake is old, but its job still stands in the queue, so the wake is kept.
+    old = keys.WAKE_QUEUED - keys.WAKE_LOST - 1000
+    process.redis.pexpire(keys.wake(TENANT), old)
     found = backlogs.Backlogs(process.redis)
     assert [backlog.awake for backlog in found.read()] == [True]
-    # The job is gone: whoever took it sleeps.
+    assert process.redis.pttl(keys.wake(TENANT)) > old
+    process.redis.delete(keys.wake(TENANT))
+    assert [backlog.awake for backlog in found.read()] == [True]
+    assert await append(redis_url, create("b@x")) == [False]
+    # The job is gone, for whoever took it sleeps; others wait.
     process.redis.delete(keys.JOBS)
+    jobs.enqueue(jobs.queue(process.redis), ids.TenantId(uuid.UUID(int=2)))
+    process.redis.pexpire(keys.wake(TENANT), old)
     [backlog] = found.read()
     assert not backlog.awake
     assert found.wake(backlog)
     assert not found.wake(backlog)
-    assert process.redis.llen(keys.JOBS) == 1
+    assert process.redis.llen(keys.JOBS) == 2
 
 
 async def test_an_older_drain_can_not_take_the_wake_back(process: processes.Process, redis_url: str) -> None:
@@ -286,10 +297,13 @@ async def test_one_reply_that_can_not_be_read_costs_only_itself(redis_url: str) 
 
 async def test_requests_of_many_tenants_learn_at_once_that_valkey_is_away() -> None:
     async with connections.connect_async("redis://127.0.0.1:1/0") as client:
-        appender = streams.Appender(client, oldest=60)
+        appender = appends.Appender(client, nothing_promised, oldest=60)
         tenants = [ids.TenantId(uuid.UUID(int=number)) for number in range(50)]
         results = await asyncio.wait_for(
-            asyncio.gather(*(appender.append(one, create("a@x")) for one in tenants), return_exceptions=True),
+            asyncio.gather(
+                *(appender.append(one, appends.Item(create("a@x").encode())) for one in tenants),
+                return_exceptions=True,
+            ),
             5,
         )
     assert {type(result) for result in results} == {errors.QueueUnavailable}
@@ -306,7 +320,7 @@ async def test_a_batch_that_postgresql_gives_up_on_again_and_again_is_applied_on
         return apply(tenant, epoch, registry, entries)
 
     monkeypatch.setattr(process.store, "apply", only_alone)
-    monkeypatch.setattr(drains, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(holds, "FIRST_PAUSE", 0.001)
     await append(redis_url, *(create(f"{n}@x") for n in range(4)))
     assert drains.Drain(process, TENANT).run() == "idle"
     assert answers(process) == [201] * 4
@@ -323,7 +337,7 @@ async def test_a_batch_holds_no_more_than_its_bytes(
         return apply(tenant, epoch, registry, entries)
 
     monkeypatch.setattr(process.store, "apply", counting)
-    monkeypatch.setattr(drains, "BATCH_BYTES", len(create("0@x").encode()) * 2)
+    monkeypatch.setattr(holds, "BATCH_BYTES", len(create("0@x").encode()) * 2)
     await append(redis_url, *(create(f"{n}@x") for n in range(4)))
     drains.Drain(process, TENANT).run()
     assert sizes == [2, 2]

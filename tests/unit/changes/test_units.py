@@ -11,7 +11,7 @@ import pytest
 
 from usher_core import ids
 from usher_core.changes import memberships, policies, records, snapshots, units
-from usher_core.scim import documents, patches, schemas
+from usher_core.scim import documents, evaluations, patches, schemas
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
@@ -47,6 +47,7 @@ def run(
     members: dict[int, set[int]] | None = None,
     deleted: tuple[snapshots.Stored, ...] = (),
     policy: policies.Policy | None = None,
+    crowded: bool = False,
 ) -> tuple[list[records.Outcome], units.Writes]:
     """Answer the needs of the changes from a little store, as PostgreSQL would, and apply them."""
     by_id = {one.id: one for one in resources}
@@ -65,6 +66,12 @@ def run(
     snapshot.owners = {key: holders.get(key) for key in needs.owners}
     snapshot.pairs = needs.pairs & pairs
     snapshot.targets = {one: by_id[one].type for one in needs.targets if one in by_id}
+    for selection in needs.selections:
+        test = evaluations.element_test(selection.filter)
+        shown = {one: {"value": str(one), "type": "User"} for group, one in pairs if group == selection.group}
+        selected = [one for one, member in shown.items() if test(member)]
+        snapshot.selected[selection] = None if crowded else selected
+        snapshot.pairs.update((selection.group, one) for one in selected)
     snapshot.counted = {group: sum(one == group for one, _ in pairs) for group in needs.counted}
     namesakes = {holders[key] for key in needs.namesakes if key in holders}
     snapshot.resources |= {one: by_id[one] for one in namesakes}
@@ -196,6 +203,7 @@ def test_adding_a_member_touches_its_row_and_the_group_s_header() -> None:
     [
         pytest.param({"op": "add", "path": "members", "value": [{"value": str(rid(1))}]}, id="add again"),
         pytest.param({"op": "remove", "path": f'members[value eq "{rid(2)}"]'}, id="remove absent"),
+        pytest.param({"op": "remove", "path": 'members[type eq "Group"]'}, id="remove where there is none"),
         pytest.param(
             {"op": "replace", "path": "members", "value": [{"value": str(rid(1))}]}, id="replace same"
         ),
@@ -236,6 +244,114 @@ def test_a_replacement_with_no_members_clears_the_group() -> None:
     assert outcome.version == 2
     assert member_rows(writes, 5).replaced
     assert not member_rows(writes, 5).overrides
+
+
+NAMED = {"value": str(rid(2)), "display": "Bob"}
+
+
+@pytest.mark.parametrize(
+    ("operations", "held"),
+    [
+        pytest.param([{"op": "remove", "path": 'members[type eq "user"]'}], set(), id="by type"),
+        pytest.param(
+            [{"op": "remove", "path": f'members[not (value eq "{rid(1)}")]'}], {1}, id="all but one"
+        ),
+        pytest.param(
+            [
+                {"op": "add", "path": "members", "value": [NAMED]},
+                {"op": "remove", "path": 'members[display sw "bo"]'},
+            ],
+            {1, 3},
+            id="one that has just come",
+        ),
+        pytest.param(
+            [
+                {"op": "remove", "path": "members[value pr]"},
+                {"op": "add", "path": "members", "value": [NAMED]},
+            ],
+            {2},
+            id="before another comes",
+        ),
+        pytest.param(
+            [
+                {
+                    "op": "replace",
+                    "path": "members",
+                    "value": [{"value": str(rid(1)), "display": "A"}, NAMED],
+                },
+                {"op": "remove", "path": "members[display pr]"},
+            ],
+            {1},
+            id="one that stays keeps the name it has",
+        ),
+        pytest.param(
+            [
+                {"op": "remove", "path": f'members[value eq "{rid(1)}"]'},
+                {"op": "add", "path": "members", "value": [{"value": str(rid(1)), "display": "A"}]},
+                {"op": "remove", "path": "members[display pr]"},
+            ],
+            {3},
+            id="one that comes back has its new name",
+        ),
+    ],
+)
+def test_members_that_a_filter_selects_leave(operations: list[dict[str, Any]], held: set[int]) -> None:
+    [outcome], writes = run(
+        [change("patch", 5, operations, "Group")],
+        stored(1, ADA), stored(2, BOB), stored(3, {"userName": "eve@x.io"}), stored(5, TEAM, "Group"),
+        members={5: {1, 3}},
+    )  # fmt: skip
+    assert (outcome.status, outcome.version) == (200, 2)
+    rows = member_rows(writes, 5)
+    untouched = set() if rows.replaced else {rid(1), rid(3)} - rows.overrides.keys()
+    present = {one for one, member in rows.overrides.items() if member is not None}
+    assert untouched | present == {rid(number) for number in held}
+    assert [one.id for one in writes.updated] == [rid(5)]
+
+
+def test_a_filter_on_too_many_members_is_refused_and_nothing_is_applied() -> None:
+    patch = [
+        {"op": "add", "path": "members", "value": [{"value": str(rid(2))}]},
+        {"op": "remove", "path": 'members[type eq "User"]'},
+    ]
+    [outcome], writes = run(
+        [change("patch", 5, patch, "Group")],
+        stored(2, BOB), stored(5, TEAM, "Group"), members={5: {1}}, crowded=True,
+    )  # fmt: skip
+    assert (outcome.status, outcome.scim_type) == (400, "tooMany")
+    assert not writes.updated
+    assert not writes.memberships
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("replace", TEAM | {"members": [{"value": str(rid(5))}]}),
+        ("patch", [{"op": "add", "path": "members", "value": [{"value": str(rid(5))}]}]),
+        ("patch", [{"op": "replace", "path": "members", "value": [{"value": str(rid(5))}]}]),
+    ],
+    ids=["PUT", "PATCH add", "PATCH replace"],
+)
+def test_a_group_is_no_member_of_itself(operation: records.Operation, body: Any) -> None:
+    [outcome], writes = run([change(operation, 5, body, "Group")], stored(5, TEAM, "Group"))
+    assert (outcome.status, outcome.scim_type) == (400, "invalidValue")
+    assert not writes.memberships
+
+
+def test_groups_may_hold_each_other_and_leave_each_other_when_they_are_deleted() -> None:
+    def joining(number: int) -> list[dict[str, Any]]:
+        return [{"op": "add", "path": "members", "value": [{"value": str(rid(number))}]}]
+
+    groups = stored(5, TEAM, "Group"), stored(6, {"displayName": "Other"}, "Group")
+    outcomes, writes = run(
+        [change("patch", 5, joining(6), "Group"), change("patch", 6, joining(5), "Group")], *groups
+    )
+    assert [one.status for one in outcomes] == [200, 200]
+    assert (member_rows(writes, 5).has(rid(6)), member_rows(writes, 6).has(rid(5))) == (True, True)
+    outcomes, writes = run([change("delete", 5, kind="Group")], *groups, members={5: {6}, 6: {5}})
+    assert outcomes[0].status == 204
+    assert not member_rows(writes, 6).has(rid(5))
+    assert {one.id: one.version for one in writes.updated} == {rid(6): 2}
 
 
 def test_an_unknown_member_is_invalid_and_nothing_is_applied() -> None:
@@ -545,3 +661,73 @@ def test_deleting_a_member_of_many_groups_costs_no_more_than_their_number() -> N
     assert unit.apply(deletion).status == 204
     assert len(unit.writes().memberships) == len(groups)
     assert Counted.walks == 1
+
+
+def together(
+    changes: list[records.Change], *resources: snapshots.Stored
+) -> tuple[list[records.Outcome] | records.Outcome, units.Writes]:
+    """Create resources together; one outcome alone is the refusal."""
+    ends: list[list[records.Outcome] | records.Outcome] = []
+
+    class Together(units.Unit):
+        def apply(self, change: records.Change) -> records.Outcome:
+            if not ends:
+                try:
+                    ends.append(self.create_together(changes))
+                except units.NoneCreated as exc:
+                    ends.append(exc.outcome)
+            return records.Outcome(change.change_id, 0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(units, "Unit", Together)
+        _, writes = run(changes, *resources)
+    return ends[0], writes
+
+
+def team_of(*numbers: int) -> dict[str, Any]:
+    return {"displayName": "Team", "members": [{"value": str(rid(number))} for number in numbers]}
+
+
+def test_groups_that_have_each_other_as_members_are_created_together() -> None:
+    outcomes, writes = together([change("create", n, team_of(9 - n), "Group") for n in (4, 5)])
+    assert isinstance(outcomes, list)
+    assert [(one.status, one.version) for one in outcomes] == [(201, 1), (201, 1)]
+    assert {one.id for one in writes.inserted} == {rid(4), rid(5)}
+    assert list(member_rows(writes, 4).overrides) == [rid(5)]
+    assert [one.outcome.status for one in writes.logged] == [201, 201]
+
+
+@pytest.mark.parametrize(
+    ("bodies", "status"),
+    [
+        pytest.param([(2, BOB), (4, team_of(5)), (5, team_of(4, 7))], 400, id="a member that nobody is"),
+        pytest.param([(2, BOB), (3, ADA), (4, team_of(3))], 409, id="a name that is taken"),
+        pytest.param([(2, BOB), (3, {"userName": "BOB@x.io"})], 409, id="a name that another takes"),
+    ],
+)
+def test_of_resources_created_together_all_are_or_none(
+    bodies: list[tuple[int, dict[str, Any]]], status: int
+) -> None:
+    changes = [change("create", n, body, "User" if "userName" in body else "Group") for n, body in bodies]
+    refusal, writes = together(changes, stored(1, ADA))
+    assert isinstance(refusal, records.Outcome)
+    assert refusal.status == status
+    assert writes == units.Writes()
+
+
+def test_whom_a_circle_revives_is_referred_to_by_its_own_id() -> None:
+    gone = ADA | {"externalId": "00u1", "active": False}
+    new = [
+        change("create", 2, BOB | {"title": str(rid(3))}),
+        change("create", 3, ADA | {"externalId": "00u1", "title": str(rid(2))}),
+        change("create", 4, team_of(2, 3), "Group"),
+    ]
+    outcomes, writes = together(new, stored(1, gone))
+    assert isinstance(outcomes, list)
+    assert [(one.status, one.resource_id) for one in outcomes] == [(201, None), (201, rid(1)), (201, None)]
+    assert {one.id: one.document.get("title") for one in writes.inserted} == {
+        rid(2): str(rid(1)),
+        rid(4): None,
+    }
+    assert [one.version for one in writes.updated] == [2]
+    assert set(member_rows(writes, 4).overrides) == {rid(1), rid(2)}

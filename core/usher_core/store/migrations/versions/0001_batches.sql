@@ -22,8 +22,8 @@ BEGIN
     IF v_epoch IS DISTINCT FROM p_epoch THEN
         RETURN NULL;
     END IF;
-    v_found := jsonb_build_object(
-        'now', clock_timestamp(), 'config', (SELECT config FROM tenants WHERE tenant = p_tenant));
+    SELECT jsonb_build_object('now', clock_timestamp(), 'config', config, 'schemas_version', schemas_version)
+      INTO v_found FROM tenants WHERE tenant = p_tenant;
     IF p_needs ? 'applied' THEN
         SELECT jsonb_agg(l.row) INTO v_part
           FROM jsonb_to_recordset(p_needs -> 'applied') AS n (accepted_at timestamptz, change_id uuid)
@@ -143,42 +143,55 @@ AS $$
 DECLARE
     v record;
 BEGIN
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'cleared') AS x (id uuid) LOOP
-        DELETE FROM members m
-         WHERE m.tenant = p_tenant AND m.group_id = v.id
-           AND NOT EXISTS (
-               SELECT FROM jsonb_to_recordset(p_rows -> 'kept') AS k (group_id uuid, member_id uuid)
-                WHERE k.group_id = v.id AND k.member_id = m.member_id);
-    END LOOP;
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'left') AS x (group_id uuid, member_id uuid) LOOP
-        DELETE FROM members
-         WHERE tenant = p_tenant AND group_id = v.group_id AND member_id = v.member_id;
-    END LOOP;
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'unique_removed')
-                           AS x (type text, path text, folded text, id uuid) LOOP
-        DELETE FROM unique_values
-         WHERE tenant = p_tenant AND type = v.type AND path = v.path AND folded = v.folded AND id = v.id;
-    END LOOP;
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'lookup_removed')
-                           AS x (type text, path text, folded text, id uuid) LOOP
-        DELETE FROM lookup_values
-         WHERE tenant = p_tenant AND type = v.type AND path = v.path AND folded = v.folded AND id = v.id;
-    END LOOP;
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'deleted') AS x (type text, id uuid) LOOP
-        DELETE FROM resources WHERE tenant = p_tenant AND type = v.type AND id = v.id;
-    END LOOP;
-    FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'updated')
-                           AS x (type text, id uuid, version bigint, document jsonb, folded jsonb,
-                                 external_id text, display_name text, modified_at timestamptz) LOOP
-        UPDATE resources
-           SET version = v.version, document = v.document, folded = v.folded, external_id = v.external_id,
-               display_name = v.display_name, modified_at = v.modified_at
-         WHERE tenant = p_tenant AND type = v.type AND id = v.id;
-    END LOOP;
+    IF p_rows ? 'cleared' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'cleared') AS x (id uuid) LOOP
+            DELETE FROM members m
+             WHERE m.tenant = p_tenant AND m.group_id = v.id
+               AND NOT EXISTS (
+                   SELECT FROM jsonb_to_recordset(p_rows -> 'kept') AS k (group_id uuid, member_id uuid)
+                    WHERE k.group_id = v.id AND k.member_id = m.member_id);
+        END LOOP;
+    END IF;
+    IF p_rows ? 'left' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'left') AS x (group_id uuid, member_id uuid) LOOP
+            DELETE FROM members
+             WHERE tenant = p_tenant AND group_id = v.group_id AND member_id = v.member_id;
+        END LOOP;
+    END IF;
+    IF p_rows ? 'unique_removed' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'unique_removed')
+                               AS x (type text, path text, folded text, id uuid) LOOP
+            DELETE FROM unique_values
+             WHERE tenant = p_tenant AND type = v.type AND path = v.path AND folded = v.folded AND id = v.id;
+        END LOOP;
+    END IF;
+    IF p_rows ? 'lookup_removed' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'lookup_removed')
+                               AS x (type text, path text, folded text, id uuid) LOOP
+            DELETE FROM lookup_values
+             WHERE tenant = p_tenant AND type = v.type AND path = v.path AND folded = v.folded AND id = v.id;
+        END LOOP;
+    END IF;
+    IF p_rows ? 'deleted' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'deleted') AS x (type text, id uuid) LOOP
+            DELETE FROM resources WHERE tenant = p_tenant AND type = v.type AND id = v.id;
+        END LOOP;
+    END IF;
+    IF p_rows ? 'updated' THEN
+        FOR v IN SELECT * FROM jsonb_to_recordset(p_rows -> 'updated')
+                               AS x (type text, id uuid, version bigint, document jsonb, folded jsonb,
+                                     external_id text, display_name text, modified_at timestamptz) LOOP
+            UPDATE resources
+               SET version = v.version, document = v.document, folded = v.folded, external_id = v.external_id,
+                   display_name = v.display_name, modified_at = v.modified_at
+             WHERE tenant = p_tenant AND type = v.type AND id = v.id;
+        END LOOP;
+    END IF;
     IF p_rows ? 'inserted' THEN
         INSERT INTO resources (tenant, type, id, version, document, folded, external_id, display_name,
                                created_at, modified_at)
-        SELECT p_tenant, type, id, version, document, folded, external_id, display_name, created_at, modified_at
+        SELECT p_tenant, type, id, version, document, folded, external_id, display_name,
+               coalesce(created_at, p_now), coalesce(modified_at, p_now)
           FROM jsonb_to_recordset(p_rows -> 'inserted')
                AS r (type text, id uuid, version bigint, document jsonb, folded jsonb, external_id text,
                      display_name text, created_at timestamptz, modified_at timestamptz);
@@ -211,13 +224,41 @@ BEGIN
     IF p_rows ? 'logged' THEN
         INSERT INTO change_log (tenant, accepted_at, change_id, stream_id, operation, resource_type,
                                 resource_id, token_id, request_id, body, applied_at, status, scim_type,
-                                detail, version)
+                                detail, version, bulk_id, bulk_index)
         SELECT p_tenant, accepted_at, change_id, stream_id, operation, resource_type,
-               resource_id, token_id, request_id, body, p_now, status, scim_type, detail, version
+               resource_id, token_id, request_id, body, p_now, status, scim_type, detail, version,
+               bulk_id, bulk_index
           FROM jsonb_to_recordset(p_rows -> 'logged')
                AS c (accepted_at timestamptz, change_id uuid, stream_id text, operation text,
                      resource_type text, resource_id uuid, token_id text, request_id text, body jsonb,
-                     status smallint, scim_type text, detail text, version bigint);
+                     status smallint, scim_type text, detail text, version bigint,
+                     bulk_id uuid, bulk_index integer);
     END IF;
+    IF p_rows ? 'events' THEN
+        PERFORM usher_write_events(p_tenant, p_now, p_rows -> 'events');
+    END IF;
+    IF p_rows ? 'settled' THEN
+        PERFORM usher_settle(p_tenant, p_rows -> 'settled');
+    END IF;
+END
+$$;
+
+-- Write the result of a batch that assumed what would be read, if that is what is read: all in one round trip.
+-- NULL: another drain has taken over. `written` is false where something else was found, and nothing written.
+CREATE FUNCTION usher_apply_batch(p_tenant uuid, p_epoch bigint, p_needs jsonb, p_assumed jsonb, p_rows jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_found   jsonb := usher_read_batch(p_tenant, p_epoch, p_needs);
+    v_written boolean := v_found - 'now' = p_assumed;
+BEGIN
+    IF v_written THEN
+        PERFORM usher_write_batch(p_tenant, (v_found ->> 'now')::timestamptz, p_rows);
+    END IF;
+    IF v_found IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN jsonb_build_object('written', v_written, 'now', v_found -> 'now');
 END
 $$;

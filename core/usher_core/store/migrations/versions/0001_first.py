@@ -23,6 +23,10 @@ GRANTS = {
     "totals": "SELECT, INSERT, UPDATE, DELETE",
     "change_log": "SELECT, INSERT",
     "deleted_resources": "SELECT, INSERT, DELETE",
+    "inbox": "SELECT, INSERT, DELETE",
+    "fences": "SELECT, INSERT, DELETE",
+    "events": "SELECT, INSERT",
+    "schema_requests": "SELECT, INSERT, UPDATE, DELETE",
     "dead_letters": "SELECT, INSERT, UPDATE, DELETE",
 }
 
@@ -43,9 +47,17 @@ FUNCTIONS = (
     "usher_drop_change_log(timestamptz)",
     "usher_forget_change_log(uuid, integer)",
     "usher_purge_deleted(integer)",
+    "usher_inbox(timestamptz, uuid, bigint, integer)",
     "usher_moment(text)",
     "usher_read_batch(uuid, bigint, jsonb)",
     "usher_write_batch(uuid, timestamptz, jsonb)",
+    "usher_apply_batch(uuid, bigint, jsonb, jsonb, jsonb)",
+    "usher_accept(uuid, uuid, timestamptz, bytea, jsonb, jsonb)",
+    "usher_write_events(uuid, timestamptz, jsonb)",
+    "usher_settle(uuid, jsonb)",
+    "usher_begin_term(text)",
+    "usher_insist_on_term(bigint)",
+    "usher_figures(uuid)",
 )
 
 
@@ -57,7 +69,7 @@ def upgrade() -> None:
         op.execute(POLICIES.format(table=table))
         op.execute(f"GRANT {rights} ON {table} TO usher_app")
     op.execute("GRANT SELECT ON alembic_version TO usher_app")
-    for file in ("functions", "moments", "batches"):
+    for file in ("functions", "moments", "batches", "revocations", "operators"):
         _run(file, schema=f'"{schema}"')
     for function in FUNCTIONS:
         op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")

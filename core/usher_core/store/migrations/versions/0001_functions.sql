@@ -4,14 +4,15 @@ RETURNS TABLE (
     tenant uuid, token_id text, name text, digest bytea, role text, expires_at timestamptz,
     valid_until timestamptz, revoked_at timestamptz, last_used_at timestamptz,
     tenant_name text, tenant_namespace text, host text, suspended boolean,
-    sso_required boolean, sso_ready boolean, sso_message text, config jsonb, deleted_at timestamptz
+    sso_required boolean, sso_ready boolean, sso_message text, config jsonb, deleted_at timestamptz,
+    schemas_version bigint
 )
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
 AS $$
     SELECT k.tenant, k.token_id, k.name, k.digest, k.role, k.expires_at,
            k.valid_until, k.revoked_at, k.last_used_at,
            t.name, t.namespace, t.host, t.suspended,
-           t.sso_required, t.sso_ready, t.sso_message, t.config, t.deleted_at
+           t.sso_required, t.sso_ready, t.sso_message, t.config, t.deleted_at, t.schemas_version
       FROM tokens k JOIN tenants t USING (tenant)
      WHERE k.token_id = p_token_id
 $$;
@@ -19,25 +20,29 @@ CREATE FUNCTION usher_tenants()
 RETURNS TABLE (tenant uuid, namespace text, name text, host text, deleted_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
 AS $$ SELECT t.tenant, t.namespace, t.name, t.host, t.deleted_at FROM tenants t $$;
+-- The change log and the events, a partition a month each. Tells whether one had to be made.
 CREATE FUNCTION usher_keep_change_log(p_moment timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp
 AS $$
 DECLARE
-    v_first date := date_trunc('month', p_moment AT TIME ZONE 'UTC')::date;
-    v_name  text := 'change_log_' || to_char(v_first, 'YYYY_MM');
+    v_first  date := date_trunc('month', p_moment AT TIME ZONE 'UTC')::date;
+    v_suffix text := to_char(v_first, '_YYYY_MM');
+    v_table  text;
 BEGIN
-    IF to_regclass(format('%I', v_name)) IS NOT NULL THEN
+    IF to_regclass('change_log' || v_suffix) IS NOT NULL THEN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('usher_change_log'));
-    IF to_regclass(format('%I', v_name)) IS NOT NULL THEN
+    IF to_regclass('change_log' || v_suffix) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format(
-        'CREATE TABLE %I PARTITION OF change_log FOR VALUES FROM (%L) TO (%L)', v_name,
-        v_first::timestamp AT TIME ZONE 'UTC',
-        (v_first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
+    FOREACH v_table IN ARRAY ARRAY['change_log', 'events'] LOOP
+        EXECUTE format(
+            'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', v_table || v_suffix, v_table,
+            v_first::timestamp AT TIME ZONE 'UTC',
+            (v_first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
+    END LOOP;
     RETURN true;
 END
 $$;
@@ -51,8 +56,8 @@ DECLARE
 BEGIN
     FOR v_name IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-         WHERE i.inhparent = 'change_log'::regclass
-           AND c.relname < 'change_log_' || to_char(p_before AT TIME ZONE 'UTC', 'YYYY_MM')
+         WHERE i.inhparent IN ('change_log'::regclass, 'events'::regclass)
+           AND right(c.relname, 7) < to_char(p_before AT TIME ZONE 'UTC', 'YYYY_MM')
     LOOP
         EXECUTE format('DROP TABLE %I', v_name);
         v_count := v_count + 1;
@@ -65,9 +70,10 @@ RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp
 AS $$
 DECLARE
-    v_count integer;
+    v_logged integer;
+    v_events integer;
 BEGIN
-    -- Only what a deleted tenant left behind may ever be taken out of the log.
+    -- Only what a deleted tenant left behind may ever be taken out of the log and the events.
     PERFORM 1 FROM tenants WHERE tenant = p_tenant AND deleted_at IS NULL;
     IF FOUND THEN
         RAISE EXCEPTION 'the change log of a living tenant is for good'
@@ -76,8 +82,12 @@ BEGIN
     DELETE FROM change_log l USING (
         SELECT accepted_at, change_id FROM change_log WHERE tenant = p_tenant LIMIT p_limit) old
      WHERE l.tenant = p_tenant AND l.accepted_at = old.accepted_at AND l.change_id = old.change_id;
-    GET DIAGNOSTICS v_count = ROW_COUNT;
-    RETURN v_count;
+    GET DIAGNOSTICS v_logged = ROW_COUNT;
+    DELETE FROM events e USING (
+        SELECT number, at FROM events WHERE tenant = p_tenant LIMIT p_limit) old
+     WHERE e.tenant = p_tenant AND e.number = old.number AND e.at = old.at;
+    GET DIAGNOSTICS v_events = ROW_COUNT;
+    RETURN greatest(v_logged, v_events);
 END
 $$;
 -- The sweep takes away what is older than its tenant keeps it, nothing else.
@@ -99,4 +109,13 @@ BEGIN
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END
+$$;
+-- What is promised and waits for its turn, of all tenants, a page at a time: the sweep puts back what the queue lost.
+CREATE FUNCTION usher_inbox(p_before timestamptz, p_tenant uuid, p_number bigint, p_limit integer)
+RETURNS TABLE (tenant uuid, number bigint, change_id uuid)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
+AS $$
+    SELECT i.tenant, i.number, i.change_id FROM inbox i
+     WHERE (i.tenant, i.number) > (p_tenant, p_number) AND i.accepted_at < p_before
+     ORDER BY i.tenant, i.number LIMIT p_limit
 $$;

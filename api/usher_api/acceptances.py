@@ -1,0 +1,38 @@
+"""Answers of a change whose client does not wait for it (`Prefer: respond-async`, RFC 9967 §2.5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from usher_api import answers
+from usher_core import ids
+
+
+class AnsweredLater(Exception):
+    """The change is accepted for good, and the client wants to know no more than that."""
+
+    def __init__(self, change_id: ids.ChangeId, location: str | None) -> None:
+        super().__init__(str(change_id))
+        self.change_id = change_id
+        self.location = location
+
+
+def answering(
+    endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Let a handler end with `AnsweredLater`: what becomes of the change is told by an event."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except AnsweredLater as later:
+            headers = {"Set-Txn": str(later.change_id), "Preference-Applied": "respond-async"}
+            if later.location is not None:
+                headers["Location"] = later.location
+            return answers.answer(request, 202, headers=headers)
+
+    return answer
