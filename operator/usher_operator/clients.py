@@ -17,6 +17,7 @@ from kubernetes.aio import client, config
 from usher_core import errors
 from usher_core.tenants import sources, vaults
 from usher_core.tenants.manifests import GROUP, VERSION
+from usher_operator import metrics
 
 REQUEST_TIMEOUT = 15.0  # seconds
 
@@ -24,11 +25,20 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class KubernetesUnavailable(vaults.VaultUnavailable, sources.SourceUnavailable):
-    """The API server can't be reached or refused; `status` is its answer, `None` without one."""
+    """The API server can't be reached or refused; `status` is its answer, `None` without one.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `retry_after`: the seconds after which it wants to be asked again, 0 if it didn't say.
+    """
+
+    def __init__(self, message: str, status: int | None = None, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether asking again at once is of no use: a right is missing, or a value is not taken."""
+        return self.status in (400, 401, 403, 422)
 
 
 @contextlib.contextmanager
@@ -37,9 +47,20 @@ def asking(what: str) -> Iterator[None]:
     try:
         yield
     except client.ApiException as exc:
-        raise KubernetesUnavailable(f"{what}: the API server answered {exc.status}", exc.status) from None
+        metrics.REFUSED.labels(str(exc.status)).inc()
+        raise KubernetesUnavailable(
+            f"{what}: the API server answered {exc.status}", exc.status, _retry_after(exc)
+        ) from None
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        metrics.REFUSED.labels("none").inc()
         raise KubernetesUnavailable(f"{what}: {type(exc).__name__}") from None
+
+
+def _retry_after(exc: client.ApiException) -> float:
+    try:
+        return float((exc.headers or {}).get("Retry-After", 0))
+    except ValueError:
+        return 0.0  # a date, which no API server sends
 
 
 async def connect() -> client.ApiClient:

@@ -11,6 +11,20 @@ class _Name(click.types.StringParamType):
     envvar_list_splitter = ","
 
 
+class _Lease(click.ParamType["tuple[str, str]"]):
+    """A namespace and a name."""
+
+    name = "lease"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        namespace, slash, name = str(value).partition("/")
+        if not (namespace and slash and name):
+            self.fail("must be NAMESPACE/NAME", param, ctx)
+        return namespace, name
+
+
 @click.command()
 @click.option(
     "--namespace",
@@ -33,12 +47,44 @@ class _Name(click.types.StringParamType):
     help="Port of /healthz, which tells the seconds since the last event of the watch.",
 )
 @click.option(
+    "--metrics",
+    "metrics_port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    envvar="USHER_OPERATOR_METRICS_PORT",
+    show_envvar=True,
+    default=0,
+    show_default=True,
+    help="Port of /metrics; 0 serves none.",
+)
+@click.option(
+    "--lease",
+    type=_Lease(),
+    metavar="NAMESPACE/NAME",
+    envvar="USHER_OPERATOR_LEASE",
+    show_envvar=True,
+    help="Lease that tells which of several operators works; the others stand by.",
+)
+@click.option(
+    "--watch-secrets/--no-watch-secrets",
+    envvar="USHER_WATCH_SECRETS",
+    show_envvar=True,
+    help="Watch Secrets and ConfigMaps with the label usher.dev/tenant, to notice changes at once.",
+)
+@click.option(
     "--database-url",
     metavar="URL",
     envvar="USHER_DATABASE_URL",
     show_envvar=True,
     required=True,
     help="PostgreSQL as the role usher_app, postgresql://…",
+)
+@click.option(
+    "--redis-url",
+    metavar="URL",
+    envvar="USHER_REDIS_URL",
+    show_envvar=True,
+    help="Valkey or Redis, to count pending changes, and to have tenants' own schemas checked at once.",
 )
 @click.option(
     "--public-url",
@@ -59,14 +105,19 @@ def operator(
     namespaces: tuple[str, ...],
     all_namespaces: bool,
     liveness_port: int,
+    metrics_port: int,
+    lease: tuple[str, str] | None,
+    watch_secrets: bool,
     database_url: str,
+    redis_url: str | None,
     public_url: str | None,
     log_level: str,
 ) -> None:
     """Bring ScimTenants of a Kubernetes cluster into the store, and their tokens into Secrets.
 
-    Needs the CustomResourceDefinition scimtenants.usher.dev, and a service account or KUBECONFIG. Run one
-    operator at a time. What changed in a Secret or ConfigMap is noticed within five minutes.
+    Needs the CustomResourceDefinition scimtenants.usher.dev, and a service account or KUBECONFIG. Several
+    operators of one database need a lease: without one the last to start works, and the others leave. What
+    changed in a Secret or ConfigMap is noticed within five minutes, or at once with --watch-secrets.
     """
     from usher_core import logs
     from usher_operator import processes
@@ -74,4 +125,14 @@ def operator(
     if namespaces and all_namespaces:
         raise click.UsageError("--namespace and --all-namespaces exclude each other")
     logs.configure(log_level, process="operator")
-    processes.run(processes.Options(database_url, public_url, namespaces, liveness_port))
+    options = processes.Options(
+        database_url,
+        public_url,
+        namespaces,
+        liveness_port,
+        redis_url,
+        metrics_port=metrics_port,
+        lease=lease,
+        watch_sources=watch_secrets,
+    )
+    processes.run(options)

@@ -1,6 +1,7 @@
 """Writes conditions the way Kubernetes wants them.
 
-Called by `statuses`. Invariant: `lastTransitionTime` moves when a condition's status changes, and only then.
+Called by `statuses`, and by whoever reads a status. Invariant: `lastTransitionTime` moves when a condition's
+status changes, and only then.
 """
 
 from __future__ import annotations
@@ -34,7 +35,16 @@ def merge(
 
 def is_news(existing: Sequence[Mapping[str, Any]], new: Condition) -> bool:
     """Tell whether a condition says something else than the one of its type before."""
-    for before in existing:
-        if before["type"] == new.type:
-            return (before["status"], before["reason"]) != (new.status, new.reason)
-    return True
+    before = next((condition for condition in existing if condition["type"] == new.type), None)
+    return differ(before, {"status": new.status, "reason": new.reason})
+
+
+def differ(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
+    """Tell whether two conditions of one type say different things, whatever their words are."""
+    return before is None or any(before[field] != after[field] for field in ("status", "reason"))
+
+
+def find(existing: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """Find a condition in a status; one that is not there is empty."""
+    conditions = existing.get("conditions") or ()
+    return next((condition for condition in conditions if condition["type"] == type_), {})

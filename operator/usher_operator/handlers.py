@@ -1,205 +1,128 @@
-"""What kopf calls: a ScimTenant was made, changed or deleted, the operator came back, time went by.
+"""What kopf calls: it watches, and each thing that it sees puts a tenant on the agenda.
 
-`processes` runs them. Each call brings the tenant to what it should be, by what is: a restart calls every
-one again and changes nothing. Invariant: one call at a time for a tenant; what was once removed is not
-brought back by a call that came late.
+`processes` hands the registry to kopf, which lists, watches and comes back from every failure of the API
+server. It handles events only, so it writes nothing itself: no annotation, no finalizer, no progress.
+Invariant: nothing is decided here but when to look.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import dataclasses
-import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
-import structlog
-from kubernetes.aio import client
 
-from usher_core import errors
-from usher_core.store import databases
-from usher_core.tenants import conditions, manifests, reconciliations, sources, vaults
-from usher_operator import conditions as written_conditions
-from usher_operator import sources as kubernetes_sources
-from usher_operator import statuses
-from usher_operator import vaults as kubernetes_vaults
+from usher_core.tenants import manifests
+from usher_operator import inventories, looks, objects, paces
+from usher_operator.inventories import Body
 
-LOOK_AGAIN = 300.0  # seconds; Secrets and ConfigMaps that changed are noticed within this time
-AT_ONCE = 8  # tenants that are reconciled beside each other
-RESOURCE = (manifests.GROUP, manifests.VERSION, "scimtenants")
+RESOURCE = (manifests.GROUP, manifests.VERSION, objects.PLURAL)
+WATCHED_LABEL = "usher.dev/tenant"
+"""Secrets and ConfigMaps with this label are watched, if the operator may; ours have it."""
 
-registry = kopf.OperatorRegistry()
-
-log = structlog.get_logger(__name__)
+_KINDS = {"secrets": "Secret", "configmaps": "ConfigMap"}
 
 
-@dataclasses.dataclass
-class Service:
-    """What every handler needs; `slots` bounds how many of them work at once."""
+class _Patience:
+    """The seconds between two tries of what the API server refuses: there is no last one."""
 
-    database: databases.Database
-    api: client.CoreV1Api
-    public_url: str | None
-    slots: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    last_event: float = dataclasses.field(default_factory=time.monotonic)
+    def __iter__(self) -> Iterator[float]:
+        yield from (1, 1, 2, 3, 5)
+        while True:
+            yield 8
 
 
-@kopf.on.startup(registry=registry)
+def registry(*, watch_sources: bool) -> kopf.OperatorRegistry:
+    """Make what kopf calls; with `watch_sources` it watches labelled Secrets and ConfigMaps too."""
+    made = kopf.OperatorRegistry()
+    kopf.on.startup(registry=made)(configure)
+    kopf.on.login(registry=made)(log_in)
+    kopf.on.event(*RESOURCE, registry=made)(note_tenant)
+    if watch_sources:
+        for plural in _KINDS:
+            kopf.on.event("", "v1", plural, registry=made)(note_source)
+    return made
+
+
 async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     """Set kopf up for an operator with few rights that must not fall silent."""
     settings.scanning.disabled = True  # no right to list CRDs or namespaces
     settings.peering.standalone = True
-    settings.persistence.finalizer = "usher.dev/operator"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="usher.dev")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="usher.dev")
+    settings.posting.enabled = False
     # A watch that lost its peer says nothing: it is opened anew, whatever happens.
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 270
     settings.watching.connect_timeout = 10
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark each minute
+    settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.execution.default_backoff = 15
-    settings.posting.reporting_component = "usher-operator"
-    settings.posting.event_name_prefix = "usher-"
+    settings.networking.error_backoffs = _Patience()
+    for plural in _KINDS:
+        settings.watching.label_selectors["", "v1", plural] = WATCHED_LABEL
 
 
-@kopf.on.login(registry=registry)
 def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """Log in as the pod's service account, or elsewhere by the kubeconfig."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
-@kopf.on.probe(registry=registry, id="secondsSinceLastEvent")
-async def seconds_since_last_event(memo: kopf.Memo, **_: Any) -> int:
-    """Tell how long the watch has been silent."""
-    return int(time.monotonic() - memo.service.last_event)
+async def note_tenant(type: str | None, body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:  # noqa: A002
+    """Take in what a ScimTenant has become, and have it looked at if that may matter."""
+    service: looks.Service = memo.service
+    service.last_event = time.monotonic()
+    seen = _slim(body)
+    key = inventories.key_of(seen)
+    if type == "DELETED":
+        service.inventory.drop(seen)
+        if service.inventory.get(key) is None:
+            service.agenda.forget(key)
+            service.statuses.forget(key)
+            service.failures.forget(key)
+        return
+    before = service.inventory.get(key)
+    if not service.inventory.put(seen):
+        return
+    if before is None:
+        service.agenda.add(key, paces.at_first(seen, len(service.inventory)) if type is None else 0.0)
+    elif _matters(before) != _matters(seen):
+        for kind, name in inventories.references(seen):
+            service.sources.forget(kind, key.namespace, name)
+        service.failures.forget(key)
+        service.agenda.add(key)
 
 
-@kopf.on.event(*RESOURCE, registry=registry)
-async def note_event(memo: kopf.Memo, **_: Any) -> None:
-    """Note that the watch is alive."""
-    memo.service.last_event = time.monotonic()
-
-
-@kopf.on.resume(*RESOURCE, registry=registry, id="reconcile")
-@kopf.on.create(*RESOURCE, registry=registry, id="reconcile")
-@kopf.on.update(*RESOURCE, registry=registry, id="reconcile")
-@kopf.timer(
-    *RESOURCE,
-    registry=registry,
-    id="look-again",
-    interval=LOOK_AGAIN,
-    initial_delay=lambda **_: random.uniform(0, LOOK_AGAIN),  # noqa: S311 - spreads the load
-)
-async def reconcile(body: kopf.Body, patch: kopf.Patch, memo: kopf.Memo, **_: Any) -> None:
-    """Bring a tenant to what its ScimTenant says, and tell in its status."""
-    service: Service = memo.service
-    async with _alone(memo), service.slots:
-        if memo.get("removed"):
-            return
-        existing, generation = body.get("status") or {}, int(body["metadata"].get("generation", 0))
-        namespace, name, now = body["metadata"]["namespace"], body["metadata"]["name"], datetime.now(UTC)
-        with _mapped(body, patch, existing, generation, now):
-            done = await reconciliations.reconcile(
-                manifests.parse(dict(body)),
-                kubernetes_sources.KubernetesSources(service.api),
-                _vault(service, body),
-                service.database,
-                service.public_url,
-                now,
-            )
-        for happening in done.happenings:
-            log.info(happening.message, namespace=namespace, tenant=name, reason=happening.reason)
-            kopf.event(body, type="Normal", reason=happening.reason, message=happening.message)
-        issued = done.condition("TokensIssued")
-        if issued.status == "False":
-            _warn(body, existing, issued)
-        patch.status.update(statuses.of_reconciled(existing, done, generation, now))
-
-
-@kopf.on.delete(*RESOURCE, registry=registry, id="remove")
-async def remove(body: kopf.Body, patch: kopf.Patch, memo: kopf.Memo, **_: Any) -> None:
-    """Revoke a tenant's tokens, and with the policy Delete take its data away."""
-    service: Service = memo.service
-    async with _alone(memo), service.slots:
-        existing, generation = body.get("status") or {}, int(body["metadata"].get("generation", 0))
-        now = datetime.now(UTC)
-        with _mapped(body, patch, existing, generation, now):
-            await reconciliations.remove(
-                body["metadata"]["namespace"],
-                body["metadata"]["name"],
-                (body.get("spec") or {}).get("deletionPolicy", "Retain"),
-                _vault(service, body),
-                service.database,
-                now,
-            )
-        memo.removed = True
-        log.info("tenant removed", namespace=body["metadata"]["namespace"], tenant=body["metadata"]["name"])
-
-
-@contextlib.asynccontextmanager
-async def _alone(memo: kopf.Memo) -> AsyncIterator[None]:
-    """Hold the tenant: its timer and its changes come from different tasks."""
-    if "lock" not in memo:
-        memo.lock = asyncio.Lock()
-    async with memo.lock:
-        yield
-
-
-def _vault(service: Service, body: kopf.Body) -> kubernetes_vaults.KubernetesVault:
-    metadata = body["metadata"]
-    owner = {key: body[key] for key in ("apiVersion", "kind")} | {
-        key: metadata[key] for key in ("name", "uid")
-    }
-    return kubernetes_vaults.KubernetesVault(service.api, owner)
-
-
-@contextlib.contextmanager
-def _mapped(
-    body: kopf.Body, patch: kopf.Patch, existing: Any, generation: int, now: datetime
-) -> Iterator[None]:
-    """Turn what went wrong into a condition, and into kopf's words for give up and try again."""
-    try:
-        yield
-    except errors.ManifestInvalid as exc:
-        failure = conditions.false("Ready", "SpecInvalid", str(exc))
-        _fail(body, patch, existing, failure, generation, now)
-        raise kopf.PermanentError(f"SpecInvalid: {exc}") from exc
-    except errors.StoreUnavailable as exc:
-        failure = conditions.Condition("Ready", "Unknown", "StoreUnavailable", str(exc))
-        _fail(body, patch, existing, failure, generation, now)
-        raise kopf.TemporaryError(f"StoreUnavailable: {exc}", delay=_soon(5)) from exc
-    except (vaults.VaultUnavailable, sources.SourceUnavailable) as exc:
-        failure = conditions.Condition("Ready", "Unknown", "KubernetesUnavailable", str(exc))
-        _fail(body, patch, existing, failure, generation, now)
-        # A refusal (a right is missing, a value is not taken) will not be gone in a moment.
-        refused = getattr(exc, "status", None) in (400, 401, 403, 422)
-        raise kopf.TemporaryError(f"KubernetesUnavailable: {exc}", delay=_soon(60 if refused else 5)) from exc
-
-
-def _fail(
+async def note_source(
+    type: str | None,  # noqa: A002
     body: kopf.Body,
-    patch: kopf.Patch,
-    existing: Any,
-    failure: conditions.Condition,
-    generation: int,
-    now: datetime,
+    resource: kopf.Resource,
+    memo: kopf.Memo,
+    **_: Any,
 ) -> None:
-    _warn(body, existing, failure)
-    patch.status.update(statuses.of_failure(existing, failure, generation, now))
+    """Have the tenants looked at that name a Secret or ConfigMap that changed or went."""
+    service: looks.Service = memo.service
+    if type is None:
+        return  # it was there before
+    kind, metadata = _KINDS[resource.plural], body["metadata"]
+    service.sources.forget(kind, metadata["namespace"], metadata["name"])
+    for key in service.inventory.naming(metadata["namespace"], kind, metadata["name"]):
+        service.agenda.add(key)
 
 
-def _warn(body: kopf.Body, existing: Any, condition: conditions.Condition) -> None:
-    """Post an event about what is wrong, once."""
-    if written_conditions.is_news(existing.get("conditions") or [], condition):
-        kopf.event(body, type="Warning", reason=condition.reason, message=condition.message)
+def _slim(body: Body) -> Body:
+    """Leave out what nobody here reads and what is most of an object."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**body, "metadata": metadata}
 
 
-def _soon(seconds: float) -> float:
-    """Spread retries, so that a thousand tenants don't come back in one moment."""
-    return seconds * random.uniform(1, 2)  # noqa: S311
+def _matters(body: Body) -> tuple[Any, ...]:
+    """Tell what may make another look worth while; what we write ourselves is not among it."""
+    metadata = body["metadata"]
+    return (
+        metadata["uid"],
+        metadata.get("deletionTimestamp"),
+        metadata.get("labels"),
+        metadata.get("annotations"),
+        body.get("spec"),
+    )

@@ -6,34 +6,67 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import kopf
 import structlog
 from kubernetes.aio import client
 
-from usher_core.store import databases
-from usher_operator import clients, handlers
+from usher_core import errors
+from usher_core.store import databases, terms
+from usher_operator import (
+    agendas,
+    announcements,
+    clients,
+    handlers,
+    inventories,
+    leases,
+    looks,
+    metrics,
+    objects,
+    paces,
+    ports,
+    sources,
+    statistics,
+    status_writes,
+)
+
+AT_ONCE = 8  # tenants that are looked at beside each other
 
 log = structlog.get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line says; no namespaces means all of them."""
+    """What the command line says; no namespaces means all of them, no lease that no other operator runs."""
 
     database_url: str = dataclasses.field(repr=False)
     public_url: str | None
     namespaces: tuple[str, ...]
     liveness_port: int
+    redis_url: str | None = dataclasses.field(default=None, repr=False)
+    metrics_port: int = 0
+    lease: tuple[str, str] | None = None
+    """Namespace and name of the Lease that tells which of several operators works."""
+    watch_sources: bool = False
 
 
 def run(options: Options) -> None:
-    """Run the operator until a signal stops it."""
-    # kopf tells of each call of each handler; what matters of it `handlers` logs, and failures it warns of.
+    """Run the operator until a signal stops it; leave the process at once when another one is to work."""
+    # kopf tells of each call of each handler; what matters `looks` logs.
     logging.getLogger("kopf.objects").setLevel(max(logging.WARNING, logging.getLogger().level))
-    asyncio.run(serve(options))
+    asyncio.run(_until_signalled(options))
 
 
 async def serve(options: Options) -> None:
@@ -41,25 +74,112 @@ async def serve(options: Options) -> None:
 
     Raises:
         ConfigurationInvalid: no way to the Kubernetes API, or the CRD is not installed.
+        LeaseLost, OperatorSuperseded: another operator is to work; this process must end.
     """
+    holder = f"{socket.gethostname()}_{secrets.token_hex(4)}"
     api = await clients.connect()
-    async with (
-        api,
-        databases.Database(
-            options.database_url,
-            application="usher-operator",
-            pool_size=handlers.AT_ONCE,
-            statement_timeout=30.0,
-        ) as database,
-    ):
+    async with api, _opened(options.database_url) as database:
         await clients.require_crd(api)
-        service = handlers.Service(database, client.CoreV1Api(api), options.public_url)
-        log.info("operator starts", namespaces=list(options.namespaces) or "all")
-        await kopf.operator(
-            registry=handlers.registry,
+        service = _service(options, api, database, holder)
+        with metrics.served(options.metrics_port):
+            async with ports.served(options.liveness_port, lambda: _health(service)):
+                if options.lease is None:
+                    await _work(options, service)
+                else:
+                    lease = leases.Lease(api, *options.lease, holder)
+                    await lease.hold(lambda: _work(options, service))
+
+
+async def _until_signalled(options: Options) -> None:
+    """Serve; until kopf does so itself, a signal ends it too."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await serve(options)
+    except asyncio.CancelledError:
+        return
+    except (leases.LeaseLost, errors.OperatorSuperseded) as exc:
+        log.error("operator leaves", reason=str(exc))  # noqa: TRY400 - no fault, and no traceback
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Without waiting for whatever is left running: it must not work on.
+        os._exit(1)
+
+
+def _service(
+    options: Options, api: client.ApiClient, database: databases.Database, holder: str
+) -> looks.Service:
+    core, inventory = client.CoreV1Api(api), inventories.Inventory()
+    written = objects.Objects(api, inventory)
+    agenda = agendas.Agenda()
+    metrics.TENANTS.set_function(lambda: len(inventory))
+    metrics.WAITING.set_function(agenda.overdue)
+    return looks.Service(
+        database=database,
+        term=terms.Term(database, holder),
+        api=core,
+        inventory=inventory,
+        agenda=agenda,
+        objects=written,
+        statuses=status_writes.Writer(written, inventory),
+        announcer=announcements.Announcer(core),
+        sources=sources.RememberedSources(
+            sources.KubernetesSources(core), lambda: paces.memory(len(inventory))
+        ),
+        public_url=options.public_url,
+        redis_url=options.redis_url,
+    )
+
+
+async def _work(options: Options, service: looks.Service) -> None:
+    """Watch and look, until a signal stops kopf or another operator has taken over."""
+    log.info("operator starts", namespaces=list(options.namespaces) or "all")
+    service.leads = True
+    working = [
+        asyncio.create_task(service.agenda.work(functools.partial(looks.look, service)))
+        for _ in range(AT_ONCE)
+    ]
+    working.append(asyncio.create_task(statistics.keep(service)))
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=handlers.registry(watch_sources=options.watch_sources),
             memo=kopf.Memo(service=service),
             standalone=True,
             clusterwide=not options.namespaces,
             namespaces=options.namespaces,
-            liveness_endpoint=f"http://0.0.0.0:{options.liveness_port}/healthz",
         )
+    )
+    try:
+        await asyncio.wait({watching, *working}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*working, watching):
+            task.cancel()
+        ended = await asyncio.gather(watching, *working, return_exceptions=True)
+    for outcome in ended:
+        # The tasks that were cancelled just now ended as they should.
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _health(service: looks.Service) -> dict[str, Any]:
+    return {
+        "leads": service.leads,
+        "tenants": len(service.inventory),
+        "secondsSinceLastEvent": int(time.monotonic() - service.last_event),
+    }
+
+
+@contextlib.asynccontextmanager
+async def _opened(database_url: str) -> AsyncIterator[databases.Database]:
+    database = databases.Database(
+        database_url, application=terms.APPLICATION, pool_size=AT_ONCE, statement_timeout=30.0
+    )
+    await database.open()
+    try:
+        yield database
+    finally:
+        # kopf's last act is to cancel what runs in its loop, and the pool's own tasks are cancelled with it.
+        with contextlib.suppress(asyncio.CancelledError):
+            await database.close()

@@ -1,8 +1,9 @@
 """Hands issued tokens over in Secrets.
 
 A Secret of ours names its tenant in labels, its ScimTenant as owner (so that it goes with it), and each
-token's checksum in an annotation, by which consumers notice a rotation. Several tokens of one tenant may
-share a Secret under different keys. Invariant: a Secret that is not ours is never changed.
+token's checksum in an annotation, by which consumers notice a rotation. Beside a token stand the URL to enter
+at the identity provider and when the token expires. Several tokens of one tenant may share a Secret under
+different keys. Invariant: a Secret that is not ours is never changed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from usher_operator import clients, moments, sources
 
 MANAGED_BY = "usher-operator"
 TENANT_LABEL = "usher.dev/tenant"
-URL_ANNOTATION = "usher.dev/base-url"
+URL_KEY = "base_url"
+EXPIRY_KEY = "expires_at"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class KubernetesVault:
         text = sources.decoded(value).decode("ascii", errors="replace").strip()
         complete = (
             secret.annotations.get(f"checksum.usher.dev/{ref.token_name}") == checksum(text)
-            and secret.annotations.get(URL_ANNOTATION) == base_url
+            and _text(secret, URL_KEY) == base_url
             and any(owner.uid == self._owner["uid"] for owner in secret.owners)
         )
-        return vaults.StoredToken(text, complete)
+        expiry = moments.read(_text(secret, _expiry_key(ref)) or "")
+        return vaults.StoredToken(text, complete and expiry is not None, expiry)
 
     async def write_token(
         self, ref: vaults.TokenRef, text: str, *, base_url: str | None, expires_at: datetime
@@ -76,13 +79,15 @@ class KubernetesVault:
             "metadata": {
                 "labels": {"app.kubernetes.io/managed-by": MANAGED_BY, TENANT_LABEL: ref.tenant_name},
                 "annotations": {
-                    URL_ANNOTATION: base_url,
                     f"checksum.usher.dev/{ref.token_name}": checksum(text),
-                    f"expires-at.usher.dev/{ref.token_name}": moments.text_of(expires_at),
                 },
                 "ownerReferences": [*self._other_owners(secret), {**self._owner, "controller": True}],
             },
-            "data": {ref.key: base64.b64encode(text.encode()).decode()},
+            "data": {
+                ref.key: _encoded(text),
+                _expiry_key(ref): _encoded(moments.text_of(expires_at)),
+                URL_KEY: None if base_url is None else _encoded(base_url),
+            },
         }
         if secret is None:
             await self._create(ref, content)
@@ -95,9 +100,11 @@ class KubernetesVault:
         secret = await self._get(ref)
         if secret is None or not self._is_ours(ref, secret) or ref.key not in secret.data:
             return
-        if len(secret.data) > 1:
-            gone = {f"{kind}.usher.dev/{ref.token_name}": None for kind in ("checksum", "expires-at")}
-            await self._patch(ref, secret, {"metadata": {"annotations": gone}, "data": {ref.key: None}})
+        own = {ref.key, _expiry_key(ref)}
+        if any(key != URL_KEY and key not in own for key in secret.data):
+            gone = {f"checksum.usher.dev/{ref.token_name}": None}
+            data = dict.fromkeys(own)
+            await self._patch(ref, secret, {"metadata": {"annotations": gone}, "data": data})
             return
         preconditions = client.V1Preconditions(uid=secret.uid, resource_version=secret.version)
         with clients.asking(f"deleting Secret {ref.secret_name}"):
@@ -130,8 +137,8 @@ class KubernetesVault:
 
     async def _create(self, ref: vaults.TokenRef, content: dict[str, Any]) -> None:
         metadata = {**content["metadata"], "name": ref.secret_name}
-        annotations = {key: value for key, value in metadata["annotations"].items() if value is not None}
-        body = {**content, "type": "Opaque", "metadata": {**metadata, "annotations": annotations}}
+        data = {key: value for key, value in content["data"].items() if value is not None}
+        body = {"type": "Opaque", "metadata": metadata, "data": data}
         # One that was made meanwhile is a 409: the next try looks whose it is.
         with clients.asking(f"creating Secret {ref.secret_name}"):
             await self._api.create_namespaced_secret(
@@ -171,6 +178,20 @@ class KubernetesVault:
             for owner in (secret.owners if secret is not None else ())
             if (owner.kind, owner.name) != (self._owner["kind"], self._owner["name"])
         ]
+
+
+def _expiry_key(ref: vaults.TokenRef) -> str:
+    """Name the key of a token's expiry: `expires_at` for the usual key, else one that says whose it is."""
+    return EXPIRY_KEY if ref.key == "token" else f"{ref.key}.{EXPIRY_KEY}"
+
+
+def _text(secret: _Secret, key: str) -> str | None:
+    value = secret.data.get(key)
+    return None if value is None else sources.decoded(value).decode("utf-8", errors="replace")
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def checksum(text: str) -> str:

@@ -100,6 +100,11 @@ def chart_values() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def crd_reference() -> ModuleType:
+    return load_tool("crd_reference")
+
+
+@pytest.fixture(scope="session")
 def chart(kubetools: ModuleType) -> Chart:
     return Chart(kubetools.find("helm"))
 

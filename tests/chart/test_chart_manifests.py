@@ -13,7 +13,12 @@ from usher_core import settings
 COMPONENTS = {"api", "worker", "operator", "migration"}
 SECRET_SETTINGS = {"USHER_DATABASE_URL", "USHER_MIGRATE_DATABASE_URL", "USHER_REDIS_URL"}
 # Read by the operator's own command.
-OPERATOR_SETTINGS = {"USHER_WATCH_NAMESPACES", "USHER_WATCH_SECRETS"}
+OPERATOR_SETTINGS = {
+    "USHER_OPERATOR_METRICS_PORT",
+    "USHER_OPERATOR_LEASE",
+    "USHER_WATCH_NAMESPACES",
+    "USHER_WATCH_SECRETS",
+}
 # Read by `usher migrate`, and by nothing that serves.
 MIGRATION_SETTINGS = {"USHER_MIGRATE_DATABASE_URL"}
 
@@ -149,39 +154,39 @@ def test_ports_that_are_asked_for_are_there(rendered):
 
 
 @pytest.mark.parametrize(
-    ("component", "port", "liveness", "readiness"),
+    ("component", "ports", "liveness", "readiness"),
     [
-        pytest.param("api", 8080, "/healthz", "/readyz", id="api"),
-        pytest.param("worker", 9100, "/healthz", "/healthz", id="worker"),
-        pytest.param("operator", 8081, "/healthz", "/healthz", id="operator"),
+        pytest.param("api", [8080], "/healthz", "/readyz", id="api"),
+        pytest.param("worker", [9100], "/healthz", "/readyz", id="worker"),
+        pytest.param("operator", [9100, 8081], "/healthz", "/healthz", id="operator"),
     ],
 )
-def test_probes(chart, component, port, liveness, readiness):
+def test_probes(chart, component, ports, liveness, readiness):
     """Each component is asked for its health where it serves it."""
     container = dict(chart.template().pods())[component]["spec"]["containers"][0]
-    assert [it["containerPort"] for it in container["ports"]] == [port]
+    assert [it["containerPort"] for it in container["ports"]] == ports
     assert container["startupProbe"]["httpGet"]["path"] == liveness
     assert container["livenessProbe"]["httpGet"]["path"] == liveness
     assert container["readinessProbe"]["httpGet"]["path"] == readiness
 
 
 def rules_of(document):
-    return {
-        (group, resource): set(rule["verbs"])
-        for rule in document["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
+    found = {}
+    for rule in document["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                found.setdefault((group, resource), set()).update(rule["verbs"])
+    return found
 
 
 def operator_rules(*, watch_secrets):
     return {
-        ("usher.dev", "scimtenants"): {"get", "list", "watch", "patch"},
+        ("usher.dev", "scimtenants"): {"list", "watch", "patch"},
         ("usher.dev", "scimtenants/status"): {"patch"},
         ("", "secrets"): {"get", "create", "patch", "delete"}
         | ({"list", "watch"} if watch_secrets else set()),
-        ("", "configmaps"): {"get"},
-        ("", "events"): {"create", "patch"},
+        ("", "configmaps"): {"get"} | ({"list", "watch"} if watch_secrets else set()),
+        ("", "events"): {"create"},
     }
 
 
@@ -252,10 +257,17 @@ def test_the_migration_comes_first_and_brings_what_it_needs(chart):
     assert max(weights["ServiceAccount"], weights["NetworkPolicy"]) < weights["Job"]
 
 
-def test_two_operators_never_run_at_once(chart):
-    """One replica, and the old pod ends before the new one starts."""
-    spec = chart.template().one("Deployment", "operator")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+def test_of_two_operators_one_works_by_the_one_lease_that_they_may_change(chart):
+    """They want the lease by the name that the Role gives rights on."""
+    rendered = chart.template()
+    deployment = rendered.one("Deployment", "operator")
+    assert deployment["spec"]["replicas"] == 2
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    namespace, _, name = environment(container)["USHER_OPERATOR_LEASE"]["value"].partition("/")
+    role = rendered.one("Role")
+    assert namespace == role["metadata"]["namespace"]
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [[name], None]
+    assert [set(rule["verbs"]) for rule in role["rules"]] == [{"get", "update"}, {"create"}]
 
 
 def test_pods_end_later_than_what_they_are_at(chart):
@@ -279,10 +291,30 @@ def test_a_changed_setting_restarts_the_pods(chart):
     """The annotation changes with any setting in the ConfigMap, and with nothing else."""
     before = checksums(chart.template())
     assert before.keys() == COMPONENTS
-    for changed in ('logLevel="debug"', "applyWait=20", 'publicUrl="https://other.example.com"'):
+    settings_changed = (
+        'logLevel="debug"',
+        "applyWait=20",
+        'publicUrl="https://other.example.com"',
+        'api.trustedProxies=["10.0.0.0/8"]',
+    )
+    for changed in settings_changed:
         after = checksums(chart.template(changed))
         assert not set(before.values()) & set(after.values()), changed
     assert checksums(chart.template("api.replicas=5")) == before
+
+
+def test_a_worker_pod_has_as_many_processes_as_its_value_says(chart):
+    """The value is the command's option."""
+    for value, told in (((), "1"), (("worker.processes=3",), "3")):
+        container = dict(chart.template(*value).pods())["worker"]["spec"]["containers"][0]
+        assert container["args"] == ["worker", "--processes", told]
+
+
+def test_trusted_proxies_are_told_as_one_setting(chart):
+    """The list becomes the setting's commas; nobody is trusted unless named."""
+    assert chart.template().one("ConfigMap")["data"]["USHER_TRUSTED_PROXIES"] == ""
+    named = chart.template('api.trustedProxies=["10.0.0.0/8","2001:db8::7"]').one("ConfigMap")
+    assert named["data"]["USHER_TRUSTED_PROXIES"] == "10.0.0.0/8,2001:db8::7"
 
 
 @pytest.mark.parametrize(
@@ -311,8 +343,9 @@ def test_network_policies_close_what_is_not_needed(chart):
     }
     assert policies.keys() == COMPONENTS
     assert all(policy["policyTypes"] == ["Ingress", "Egress"] for policy in policies.values())
-    assert policies["operator"]["ingress"] == policies["migration"]["ingress"] == []
+    assert policies["migration"]["ingress"] == []
     assert "from" not in policies["api"]["ingress"][0]
+    assert policies["worker"]["ingress"] == policies["operator"]["ingress"]
     assert policies["worker"]["ingress"][0]["from"] == [{"namespaceSelector": {}}]
     reached = {
         name: {port["port"] for rule in policy["egress"] for port in rule["ports"]}

@@ -26,6 +26,7 @@ def values_text(chart_values):
         pytest.param('database.password="x"', ["/database", "password", "not allowed"], id="a password"),
         pytest.param('api.replicas="two"', ["/api/replicas", "want integer"], id="a word for a number"),
         pytest.param("worker.replicas=-1", ["/worker/replicas", "want 0"], id="fewer than none"),
+        pytest.param("worker.processes=0", ["/worker/processes", "want 1"], id="no process"),
         pytest.param('crds.keep="yes"', ["/crds/keep", "want boolean"], id="a word for a boolean"),
         pytest.param(
             'logLevel="verbose"', ["/logLevel", "'debug', 'info', 'warning', 'error'"], id="no level"
@@ -42,6 +43,9 @@ def values_text(chart_values):
         pytest.param('extraEnv=[{"name":"A","value":1}]', ["/extraEnv/0/value"], id="a number for a string"),
         pytest.param('operator.watchNamespaces="a"', ["/operator/watchNamespaces"], id="a word for a list"),
         pytest.param('networkPolicy.apiFrom=[{"pods":{}}]', ["/networkPolicy/apiFrom/0"], id="no peer"),
+        pytest.param('api.trustedProxies="10.0.0.0/8"', ["/api/trustedProxies"], id="a word for proxies"),
+        pytest.param('api.trustedProxies=["*"]', ["/api/trustedProxies/0"], id="every proxy"),
+        pytest.param('api.trustedProxies=["10.0.0.0/8,::1"]', ["/api/trustedProxies/0"], id="two in one"),
         pytest.param("podSecurityContext.runAsUser=0", ["/podSecurityContext/runAsUser"], id="root"),
     ],
 )

@@ -82,6 +82,7 @@ USHER_DRAIN_LIFETIME: {{ .Values.worker.drainLifetime | quote }}
 USHER_LOG_LEVEL: {{ .Values.logLevel | quote }}
 USHER_METRICS_DIR: /run/usher/metrics
 USHER_PUBLIC_URL: {{ required "publicUrl is required: the base URL of the shared host, like https://scim.example.com" .Values.publicUrl | trimSuffix "/" | quote }}
+USHER_TRUSTED_PROXIES: {{ join "," .Values.api.trustedProxies | quote }}
 {{- end -}}
 
 {{/* The settings that are secret, as environment variables out of the Secrets that exist. */}}
@@ -185,7 +186,7 @@ volumeMounts:
 {{- $all := list -}}
 {{- range $root.Values.extraEnv }}{{ if not (has .name $names) }}{{ $all = append $all . }}{{ end }}{{ end -}}
 {{- $all = concat $all $own -}}
-{{- $taken := concat (include "usher.settings" $root | fromYaml | keys) (list "USHER_DATABASE_URL" "USHER_MIGRATE_DATABASE_URL" "USHER_REDIS_URL" "USHER_WORKER_METRICS_PORT") -}}
+{{- $taken := concat (include "usher.settings" $root | fromYaml | keys) (list "USHER_DATABASE_URL" "USHER_MIGRATE_DATABASE_URL" "USHER_REDIS_URL" "USHER_WORKER_METRICS_PORT" "USHER_WORKER_PROCESSES" "USHER_OPERATOR_METRICS_PORT" "USHER_OPERATOR_LEASE") -}}
 {{- range $all -}}
 {{- if has .name $taken }}{{ fail (printf "extraEnv: %s is set by the chart out of a value of its own" .name) }}{{ end -}}
 {{- end -}}
