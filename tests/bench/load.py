@@ -1,8 +1,9 @@
 """A load generator of our own: a fixed number of clients, each on one connection, one request at a time.
 
-Run as a process of its own (`python load.py HOST PORT CLIENTS SECONDS TOKEN TAG`); prints one JSON line.
-It writes requests as bytes and reads only status and length, so that it costs little beside the server;
-it goes to loopback only, and it ends after SECONDS.
+Run as a process of its own (`python load.py PORT CLIENTS SECONDS EVERY`, the token on standard input);
+prints one JSON line. It writes requests as bytes and reads only status and length, so that it costs little
+beside the server; it goes to loopback only, and it ends after SECONDS. With EVERY above zero each client
+sends its next request no sooner than so many seconds after the one before.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import json
 import random
 import sys
 import time
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
+HOST = "127.0.0.1"
 BODY = (
     '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User",'
     '"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"],'
@@ -32,8 +34,8 @@ BODY = (
 class Client(asyncio.Protocol):
     """One connection that sends its next request as soon as the answer to the last one is whole."""
 
-    def __init__(self, head: bytes, tag: str, until: float, done: asyncio.Future[None]) -> None:
-        self.head, self.tag, self.until, self.done = head, tag, until, done
+    def __init__(self, head: bytes, tag: str, until: float, every: float, done: asyncio.Future[None]) -> None:
+        self.head, self.tag, self.until, self.every, self.done = head, tag, until, every, done
         self.latencies: list[float] = []
         self.failures = 0
         self.sent = 0
@@ -63,8 +65,12 @@ class Client(asyncio.Protocol):
         if not self.buffer.startswith(b"HTTP/1.1 201"):
             self.failures += 1
         self.buffer = b""
-        if now < self.until:
-            self.next()
+        pause = self.began + self.every - now
+        if now + max(pause, 0.0) < self.until:
+            if pause > 0:
+                asyncio.get_running_loop().call_later(pause, self.next)
+            else:
+                self.next()
         elif not self.done.done():
             self.done.set_result(None)
             self.transport.close()
@@ -74,10 +80,10 @@ class Client(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
-async def run(host: str, port: int, clients: int, seconds: float, token: str, tag: str) -> dict[str, float]:
-    assert host == "127.0.0.1", "load goes to loopback only"
+async def run(port: int, clients: int, seconds: float, every: float, token: str) -> dict[str, Any]:
+    tag = f"{random.randrange(16**10):010x}"
     head = (
-        f"POST /iam/scim/v2/Users HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {token}\r\n"
+        f"POST /iam/scim/v2/Users HTTP/1.1\r\nHost: {HOST}:{port}\r\nAuthorization: Bearer {token}\r\n"
         "Accept: application/scim+json\r\nContent-Type: application/scim+json; charset=utf-8\r\n"
         "Content-Length: "
     ).encode()
@@ -87,8 +93,8 @@ async def run(host: str, port: int, clients: int, seconds: float, token: str, ta
     for number in range(clients):
         done = loop.create_future()
         _, client = await loop.create_connection(
-            lambda number=number, done=done: Client(head, f"{tag}-{number}", started + seconds, done),
-            host,
+            lambda number=number, done=done: Client(head, f"{tag}-{number}", started + seconds, every, done),
+            HOST,
             port,
         )
         made.append((client, done))
@@ -101,10 +107,11 @@ async def run(host: str, port: int, clients: int, seconds: float, token: str, ta
         "per_second": len(latencies) / elapsed,
         "p50_ms": latencies[len(latencies) // 2] * 1000,
         "p99_ms": latencies[int(len(latencies) * 0.99)] * 1000,
+        "latencies_ms": [round(one * 1000, 3) for one in latencies] if every else [],
     }
 
 
 if __name__ == "__main__":
-    host, port, clients, seconds, token = sys.argv[1:6]
-    tag = f"{random.randrange(16**10):010x}"
-    print(json.dumps(uvloop.run(run(host, int(port), int(clients), float(seconds), token, tag))))
+    port, clients, seconds, every = sys.argv[1:5]
+    token = sys.stdin.readline().strip()
+    print(json.dumps(uvloop.run(run(int(port), int(clients), float(seconds), float(every), token))))
