@@ -8,7 +8,7 @@ UV     := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SETUP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint bench fuzz e2e e2e-full docs format lock clean
+.PHONY: help demo dev test lint bench fuzz soak e2e e2e-full docs format lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -38,13 +38,15 @@ lint: $(SETUP)  ## Check style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(SETUP)  ## Measure against the baselines; writes build/bench.json
-	$(BIN)/python tests/bench/engine.py
-	$(BIN)/python tests/bench/sizes.py
-	$(BIN)/python tests/bench/creates.py
+bench: PARTS := engine sizes creates revocations neighbours scales idles
+bench: $(SETUP)  ## Measure, all or the PARTS given (docs/benchmarks.md); writes build/bench.json
+	@for part in $(PARTS); do $(BIN)/python tests/bench/$$part.py || exit 1; done
 
 fuzz: $(SETUP)  ## Send odd input to all that reads it, for FUZZ_SECONDS (60); what fails is kept in build/fuzz
 	$(BIN)/python tests/fuzz/fuzz.py $(or $(FUZZ_SECONDS),60)
+
+soak: $(SETUP)  ## Let clients work while everything fails, for SOAK_MINUTES (30), and check the history
+	$(BIN)/python tests/faults/soak.py $(or $(SOAK_MINUTES),30)
 
 e2e: $(SETUP)  ## Run the operator's tests on a Kubernetes API server, built once with Go, or on USHER_E2E_CONTEXT
 e2e-full: $(SETUP)  ## The same, with the large sizes too

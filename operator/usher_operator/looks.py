@@ -39,7 +39,7 @@ from usher_operator.inventories import Body, Key
 
 log = structlog.get_logger(__name__)
 
-_WARNED = ("TokensIssued", "SSOReady", "SchemasReady")
+_WRONG = {"TokensIssued": "False", "SSOReady": "False", "SchemasReady": "False", "Conflict": "True"}
 
 
 @dataclasses.dataclass
@@ -108,6 +108,7 @@ async def _reconcile(service: Service, body: Body) -> float:
     if request is not None and request.wanted and not request.is_stamped:
         stamped = {rotation_requests.ANNOTATION: request.stamp(now)}
         await service.objects.patch_metadata(body, {"annotations": stamped})
+        await _refuse(service, body, request)
         return 0.0
     done = await reconciliations.reconcile(
         manifest,
@@ -138,14 +139,23 @@ async def _tell(service: Service, body: Body, done: reconciliations.Reconciled, 
         log.info(happening.message, namespace=key.namespace, tenant=key.name, reason=happening.reason)
         await service.announcer.announce(body, "Normal", happening.reason, happening.message)
     for condition in done.conditions:
-        wrong = (condition.type in _WARNED and condition.status == "False") or (
-            condition.type == "Conflict" and condition.status == "True"
-        )
-        if wrong:
+        if _is_wrong(condition, required=_requires_sso(body)):
             await _warn(service, body, existing, condition)
     if before not in (None, done.url):
         await reconsider_conflicts(service)
     return wait
+
+
+def _is_wrong(condition: conditions.Condition, *, required: bool) -> bool:
+    """Tell whether a person would want to hear of a condition."""
+    if condition.type == "SSOReady" and not required:
+        return False
+    return condition.status == _WRONG.get(condition.type)
+
+
+def _requires_sso(body: Body) -> bool:
+    mode = ((body.get("spec") or {}).get("sso") or {}).get("mode", "Required")
+    return bool(mode == "Required")
 
 
 async def _answer(
@@ -157,6 +167,11 @@ async def _answer(
         return
     latest = service.inventory.get(inventories.key_of(body)) or body
     await service.objects.patch_metadata(latest, {"annotations": {rotation_requests.ANNOTATION: None}})
+    await _refuse(service, body, request)
+
+
+async def _refuse(service: Service, body: Body, request: rotation_requests.Request) -> None:
+    """Tell of the names that a request had and the spec has not; it has them no more."""
     for name in request.unknown:
         message = f"{rotation_requests.ANNOTATION} names {name}, which is none of spec.tokens"
         await service.announcer.announce(body, "Warning", "RotationRefused", message)
@@ -178,6 +193,7 @@ async def _remove(service: Service, body: Body) -> float | None:
     latest = service.inventory.get(key) or body
     others = [name for name in latest["metadata"].get("finalizers", ()) if name != objects.FINALIZER]
     await service.objects.patch_metadata(latest, {"finalizers": others or None})
+    metrics.note_sso(key.namespace, key.name, None)
     log.info("tenant removed", namespace=key.namespace, tenant=key.name, policy=policy)
     await reconsider_conflicts(service)
     return None

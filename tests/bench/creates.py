@@ -109,7 +109,8 @@ def medians(found: Rounds, figure: str) -> dict[str, dict[str, float]]:
 def ratio(found: Rounds, figure: str, clients: int, baseline: str) -> float:
     """How many times the baseline's figure ours is, in the same round; the median of the rounds."""
     pairs = zip(found["usher", clients], found[baseline, clients], strict=True)
-    return round(statistics.median(ours[figure] / theirs[figure] for ours, theirs in pairs), 3)
+    ratios: list[float] = [ours[figure] / theirs[figure] for ours, theirs in pairs]
+    return round(statistics.median(ratios), 3)
 
 
 def judged(found: Rounds) -> dict[str, reports.Row]:
@@ -147,7 +148,7 @@ def show(found: Rounds) -> None:
 
 def main() -> None:
     parser = reports.arguments(__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one load (default 4)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one load (default 3)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds over all systems (default 5)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     args = parser.parse_args()

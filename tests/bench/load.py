@@ -9,6 +9,7 @@ sends its next request no sooner than so many seconds after the one before.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import sys
@@ -92,11 +93,8 @@ async def run(port: int, clients: int, seconds: float, every: float, token: str)
     made = []
     for number in range(clients):
         done = loop.create_future()
-        _, client = await loop.create_connection(
-            lambda number=number, done=done: Client(head, f"{tag}-{number}", started + seconds, every, done),
-            HOST,
-            port,
-        )
+        make = functools.partial(Client, head, f"{tag}-{number}", started + seconds, every, done)
+        _, client = await loop.create_connection(make, HOST, port)
         made.append((client, done))
     await asyncio.gather(*(done for _, done in made))
     elapsed = time.perf_counter() - started

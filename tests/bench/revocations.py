@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import clients
@@ -33,8 +33,9 @@ POLL = 0.002
 PATIENCE = 60.0
 RESTART_AFTER = 1.0
 
-Send = Callable[[clients.Client], Awaitable[Any]]
+Send = Callable[[clients.Client], Coroutine[Any, Any, None]]
 Holds = Callable[[clients.Client], Awaitable[bool]]
+Kill = Callable[[], Coroutine[Any, Any, None]]
 Revocation = tuple[Send, Holds]
 
 
@@ -103,9 +104,7 @@ async def timed(access: stacks.Access, one: Revocation) -> float:
             await asyncio.wait([sending])
 
 
-async def revoke_all(
-    access: stacks.Access, revocations: list[Revocation], kill: Callable[[], Awaitable[None]] | None
-) -> list[float]:
+async def revoke_all(access: stacks.Access, revocations: list[Revocation], kill: Kill | None) -> list[float]:
     """Send one each `EVERY` seconds, whatever became of those before."""
     running: list[asyncio.Task[float]] = []
     killing = None

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from usher_core.store import migrations
 from usher_core.testing import servers, stacks
@@ -17,7 +18,7 @@ from usher_core.testing import servers, stacks
 HERE = Path(__file__).parent
 QUIET = {"USHER_LOG_LEVEL": "warning"}
 
-Result = dict[str, float]
+Result = dict[str, Any]
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ class Cluster:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=360,
             check=False,
         )
 

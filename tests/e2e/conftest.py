@@ -137,10 +137,14 @@ def own_operator(
 ) -> Iterator[releases.Release]:
     """A release of the test's own with its operator running, and no other one.
 
-    By its parameter it serves the test's "namespace" or the whole "cluster".
+    By its parameter it serves the test's "namespace" or the whole "cluster", or it is "watching" Secrets too.
     """
     release.stop()
-    sets = [f'operator.watchNamespaces=["{namespace}"]'] if request.param == "namespace" else []
+    sets = {
+        "namespace": [f'operator.watchNamespaces=["{namespace}"]'],
+        "cluster": [],
+        "watching": ["operator.watchSecrets=true"],
+    }[request.param]
     with (
         cluster.namespace() as own,
         releases.Release(cluster, helm, own, secret_values, *sets) as made,

@@ -102,7 +102,7 @@ def commands_of(url: str) -> Iterator[list[Piece]]:
 
 
 def in_postgres(url: str) -> Piece:
-    """Return a dump of the database, with all data."""
+    """Return a dump of the database, with all data; the URL is the superuser's, whom no policy binds."""
     dump = subprocess.run(
         [binaries.postgres("pg_dump"), "--dbname", url], capture_output=True, check=True, timeout=120
     )

@@ -8,6 +8,7 @@ environment. Only where it runs is ours, for there is no kubelet.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,7 @@ class Release:
         self._documents = rendered(helm, namespace, *sets)
         self._secrets = secrets
         self._operator: processes.KeptProcess | None = None
+        self.port = 0
         (self._deployment,) = (
             it for it in self._of("Deployment") if it["metadata"]["name"].endswith("-operator")
         )
@@ -82,6 +84,13 @@ class Release:
         """Whether the operator was started and not stopped."""
         return self._operator is not None
 
+    @property
+    def memory(self) -> int:
+        """The most MiB of memory that the running operator has had."""
+        assert self._operator is not None
+        status = Path(f"/proc/{self._operator.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
     def requests(self) -> list[audits.Request]:
         """List what the operator asked of the API server; nothing where there is no log of it."""
         log = self.cluster.audit_log
@@ -99,8 +108,11 @@ class Release:
 
     def start(self) -> None:
         """Start the operator, and return once its liveness probe would pass; one that runs is fine."""
-        if self._operator is not None:
-            return
+        if self._operator is None:
+            self._operator, self.port = self.launch()
+
+    def launch(self) -> tuple[processes.KeptProcess, int]:
+        """Start one of several operators, and return it with its liveness port once it is healthy."""
         name = self.account.rpartition(":")[2]
         port = stacks.free_port()
         (container,) = self._deployment["spec"]["template"]["spec"]["containers"]
@@ -116,7 +128,7 @@ class Release:
         command = [*container["command"], *container["args"], *ports]
         assert command[0] == "usher"
         with self._log.open("ab") as log:
-            self._operator = processes.KeptProcess(
+            started = processes.KeptProcess(
                 [sys.executable, "-m", "usher_core.commands", *command[1:]],
                 env=env,
                 output=log,
@@ -124,10 +136,11 @@ class Release:
                 grace=_PATIENCE,
             )
         deadline = time.monotonic() + _PATIENCE
-        while not _is_healthy(port):
-            assert self._operator.running, f"the operator has ended:\n{self.log}"
+        while health(port) is None:
+            assert started.running, f"the operator has ended:\n{self.log}"
             assert time.monotonic() < deadline, f"the operator is not healthy:\n{self.log}"
             time.sleep(0.05)
+        return started, port
 
     def stop(self) -> None:
         """Stop the operator as Kubernetes would, and insist on its ending well; none that runs is fine."""
@@ -158,12 +171,16 @@ class Release:
         return found
 
 
-def _is_healthy(port: int) -> bool:
+def health(port: int) -> dict[str, Any] | None:
+    """Ask an operator for its health; None while it tells none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
+        answer = connection.getresponse()
+        found: dict[str, Any] | None = json.load(answer) if answer.status == 200 else None
     except OSError:
-        return False
+        return None
+    else:
+        return found
     finally:
         connection.close()

@@ -83,6 +83,12 @@ def provision(base_url: str, token: str) -> None:
     assert ask(f"{base_url}/Users", changed) == 401
 
 
+def is_ready(cluster: Cluster, namespace: str) -> bool:
+    tenant = cluster.get(namespace, "scimtenant", "acme")
+    assert tenant is not None
+    return any((it["type"], it["status"]) == ("Ready", "True") for it in tenant["status"]["conditions"])
+
+
 def nudge(cluster: Cluster, namespace: str) -> None:
     """Have the operator look at the tenant now."""
     cluster.kubectl(
@@ -142,20 +148,11 @@ def test_what_a_secret_holds_stands_nowhere_else(
         )
         provision(stack.base_url, str(second))
         # Now each attempt to hand a third one over is refused, and the API server may quote what it refuses.
-        frozen = [
-            "patch",
-            "secret",
-            "acme-scim-okta",
-            "-n",
-            namespace,
-            "--type=merge",
-            '--patch={"immutable":true}',
-        ]
-        cluster.kubectl(*frozen)
+        frozen = ["--type=merge", '--patch={"immutable":true}']
+        cluster.kubectl("patch", "secret", "acme-scim-okta", "-n", namespace, *frozen)
         said.append(tokens(*store, "rotate", *of_acme, "okta"))
-        logged = len(operator.log)
         nudge(cluster, namespace)
-        cluster.until(lambda: len(operator.log) > logged, "word of the refusal")
+        cluster.until(lambda: not is_ready(cluster, namespace), "word of the refusal")
         # Metadata that are wrong are told of, and not quoted.
         wrong = documents(namespace, canary)[0]
         wrong["stringData"]["metadata.xml"] += f"<{canary}"
@@ -167,7 +164,8 @@ def test_what_a_secret_holds_stands_nowhere_else(
         pieces = [*metrics_of(stack.port, port, operator.metrics_port)]
     canaries = [canary, first, str(second), *(text.split("_")[2] for text in (first, str(second)))]
     pieces += [holdings.Piece("what commands said", text.encode()) for text in said]
-    dump = holdings.in_postgres(database_urls.owner)
+    name = database_urls.owner.rpartition("/")[2]
+    dump = holdings.in_postgres(f"{database_urls.admin.rpartition('/')[0]}/{name}")
     pieces += [*sent, *holdings.in_valkey(running.redis_url), dump]
     pieces += holdings.in_files(tmp_path)
     pieces += holdings.in_files(running.postgres.data)

@@ -62,7 +62,7 @@ def live(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("delete", "scimtenants", "--all", "-n", namespace, "--timeout=60s")
 
 
-@pytest.mark.parametrize("own_operator", ["namespace", "cluster"], indirect=True)
+@pytest.mark.parametrize("own_operator", ["namespace", "cluster", "watching"], indirect=True)
 def test_every_right_is_needed_and_none_is_missing(
     cluster: Cluster, own_operator: Release, namespace: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,40 @@ def test_kubectl_get_shows_the_columns(cluster: Cluster, operator: Release, name
     assert (shown["SUSPENDED"], shown["REASON"]) == ("False", "Ready")
 
 
+def test_the_column_is_of_the_token_that_expires_first(
+    cluster: Cluster, operator: Release, namespace: str
+) -> None:
+    metadata, tenant = yaml.safe_load_all(example(namespace))
+    brief = {
+        "ttl": "1000h",
+        "renewBefore": "100h",
+        "overlap": "24h",
+        "secretRef": {"name": "acme-scim-brief"},
+    }
+    tenant["spec"]["tokens"].append({"name": "brief", **brief})
+    cluster.apply([metadata, tenant])
+    ready(cluster, namespace, "acme")
+    found = cluster.get(namespace, "scimtenant", "acme")
+    assert found is not None
+    expiries = {it["name"]: it["expiresAt"] for it in found["status"]["tokens"]}
+    assert expiries["brief"] < expiries["okta"]
+    _, row = cluster.kubectl("get", "scimt", "-n", namespace).splitlines()
+    assert row.split()[-2] == expiries["brief"]
+
+
+@pytest.mark.full
+def test_metadata_that_changed_are_noticed_within_five_minutes(
+    cluster: Cluster, operator: Release, namespace: str
+) -> None:
+    metadata, tenant = yaml.safe_load_all(example(namespace))
+    cluster.apply([metadata, tenant])
+    ready(cluster, namespace, "acme")
+    metadata["data"]["metadata.xml"] = "<a/>"
+    cluster.apply([metadata])
+    waiting = ["wait", "scimtenant/acme", "-n", namespace, "--timeout=300s"]
+    cluster.kubectl(*waiting, "--for=condition=SSOReady=False")
+
+
 def test_a_tenant_without_metadata_waits_and_says_so(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
@@ -208,5 +243,19 @@ def test_many_tenants_become_ready_each_with_its_token(
     def all_ready() -> bool:
         return cluster.kubectl("get", "scimt", "-n", namespace, "-o", statuses).split() == ["True"] * count
 
-    cluster.until(all_ready, f"{count} tenants are ready", patience=30 + count * 0.1)
+    cluster.until(all_ready, f"{count} tenants are ready", patience=30)
     assert len(cluster.names(namespace, "secrets")) == count
+    assert operator.memory < 250
+
+
+@pytest.mark.full
+def test_a_thousand_tenants_that_nobody_touches_cost_little(
+    cluster: Cluster, operator: Release, namespace: str
+) -> None:
+    """At most five requests a second, each tenant looked at every five minutes."""
+    test_many_tenants_become_ready_each_with_its_token(cluster, operator, namespace, 1000)
+    time.sleep(30)
+    before, began = len(operator.requests()), time.monotonic()
+    time.sleep(120)
+    asked = len(operator.requests()) - before
+    assert asked / (time.monotonic() - began) <= 5

@@ -84,6 +84,7 @@ class _Trial:
         replay.walk(asked)
         self._compare_ends(replay.state)
         readings.shown_again(self._attempts, self._say)
+        readings.missed(self._attempts, self._say)
         self._look_at_leftovers()
 
     # answers
@@ -116,6 +117,10 @@ class _Trial:
         if attempt.status not in STATUSES:
             self._say("answers", f"{_name(attempt)} was answered {attempt.status} {attempt.why}")
             return
+        assert attempt.ended_wall is not None
+        for entry in self._by_attempt[attempt.number]:
+            if attempt.status != 202 and attempt.ended_wall + orders.SLACK < entry.row.applied_at:
+                self._say("answers", f"{_name(attempt)} was answered before it was applied")
         own = [entry.row for entry in self._by_attempt[attempt.number] if entry.row.bulk_index is None]
         if not own:
             yield from self._repeated(attempt)

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import re
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Pod:
     queue: Link
     restarts: int = -1
     is_over: bool = False
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     keeper: asyncio.Task[None] | None = None
 
     @property
@@ -71,25 +73,29 @@ class Pod:
 
     async def stop(self) -> None:
         """Stop the process in order, and start no other."""
-        self.is_over = True
+        with self.lock:
+            self.is_over = True
         while self.keeper is not None and not self.keeper.done():
             await asyncio.to_thread(self.stack.stop)
             # A start may have been under way: then there is one more to stop.
             await asyncio.wait([self.keeper], timeout=0.5)
+        if self.keeper is not None:
+            self.keeper.result()
 
     def _run(self) -> None:
+        stack = self.stack
+        start, wait, bury = stack.start_worker, stack.wait_for_worker, stack.kill_worker
+        if self.is_api:
+            start, wait, bury = stack.start_api, stack.wait_for_api, stack.kill_api  # type: ignore[assignment]
         while not self.is_over:
             self.restarts += 1
-            if self.is_api:
-                # One that can't reach PostgreSQL yet is not ready, and may end: then it is tried again.
-                with contextlib.suppress(RuntimeError):
-                    self.stack.start_api()
-                self.stack.wait_for_api()
-                self.stack.kill_api()
-            else:
-                self.stack.start_worker()
-                self.stack.wait_for_worker()
-                self.stack.kill_worker()
+            # An api that can't reach PostgreSQL yet is not ready, and may end: then it is tried again.
+            with contextlib.suppress(RuntimeError):
+                start()
+            wait()
+            with self.lock:
+                if not self.is_over:
+                    bury()
 
 
 class Deployment:

@@ -177,11 +177,11 @@ EMPTYING = frozenset({"Valkey killed and emptied", "Valkey killed"})
 class Nemesis:
     """Brings faults on, by chance, until it is stopped; `struck` counts them."""
 
-    def __init__(self, deployment: Deployment, seed: str, *, pause: float = 2.0) -> None:
-        """`pause`: seconds between two faults of a lane, on average."""
+    def __init__(self, deployment: Deployment, seed: str, *, pause: float, later: float) -> None:
+        """`pause`: seconds between two faults of a lane, on average; `later`: when each has come once."""
         self._deployment = deployment
         self._seed = seed
-        self._pause = pause
+        self._pauses = pause, later
         self.struck: collections.Counter[str] = collections.Counter()
         self.spares_valkey = False
         """Whether Valkey keeps what it holds for now."""
@@ -199,7 +199,7 @@ class Nemesis:
         chance = random.Random(f"{self._seed} {name}")
         dealt: list[str] = []
         while True:
-            await asyncio.sleep(chance.uniform(0.2, 2 * self._pause))
+            await asyncio.sleep(chance.uniform(0.1, 2 * self._pauses[self.has_dealt_all]))
             dealt = dealt or chance.sample(list(faults), len(faults))
             allowed = [one for one in dealt if not (self.spares_valkey and one in EMPTYING)]
             if not allowed:

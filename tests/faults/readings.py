@@ -2,8 +2,8 @@
 
 Each read that was answered asks one `Question`: was it so, behind one of the steps that it may have met? That
 holds what counts most: access that was taken away is not seen again, neither after the answer nor after the
-acceptance; what was acknowledged is seen; nothing that is there is missing. `shown_again` says the first of
-these once more from the history alone, whatever the log holds.
+acceptance; what was acknowledged is seen; nothing that is there is missing. `shown_again` and `missed` say as
+much once more from the history alone, whatever the log holds.
 """
 
 from __future__ import annotations
@@ -113,6 +113,30 @@ def shown_again(attempts: Iterable[Attempt], say: Say) -> None:
                     "reads",
                     f"ACCESS THAT WAS TAKEN AWAY: {read.request_id} ({read.operation.kind}) shows {key}"
                     f" again: {last.request_id} ({last.operation.kind}) took it, and nobody asked since",
+                )
+
+
+def missed(attempts: Iterable[Attempt], say: Say) -> None:
+    """Look for what a read misses although it was made before, and nobody has asked for its end."""
+    made: dict[str, Attempt] = {}
+    ending: dict[str, float] = {}
+    attempts = list(attempts)
+    for attempt in attempts:
+        if attempt.status == 201:
+            for one in attempt.seen:
+                made.setdefault(one.get("id", ""), attempt)
+        for wanted in attempt.operation.parts or (attempt.operation,):
+            if wanted.kind.startswith("delete"):
+                ending.setdefault(wanted.target, attempt.sent)
+    for read in attempts:
+        target = read.operation.target
+        if read.operation.is_read and read.status == 404 and target in made:
+            maker = made[target]
+            if maker.ended < read.sent and ending.get(target, float("inf")) > read.ended:
+                say(
+                    "reads",
+                    f"{read.request_id} ({read.operation.kind} {target}) found nothing: {maker.request_id}"
+                    " had made it, and nobody asked for its end",
                 )
 
 

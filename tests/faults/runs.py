@@ -39,7 +39,7 @@ from workloads import Workload
 from usher_core.testing import stacks
 
 FOLDER = Path(__file__).parents[2] / "build" / "faults"
-TENANTS, CLIENTS = 4, 12
+TENANTS, CLIENTS = 4, 20
 BURIED_WITHIN = 120.0
 SHOWN = 30
 
@@ -75,18 +75,24 @@ def seed() -> str:
 
 
 async def run(
-    folder: Path, seed: str, *, acknowledged: int = 0, seconds: float = 0.0, pause: float = 2.0
+    folder: Path,
+    seed: str,
+    *,
+    acknowledged: int = 0,
+    seconds: float = 0.0,
+    pause: float = 2.0,
+    later: float = 2.0,
 ) -> Result:
     """Run until so many writes are acknowledged, so many seconds are over, and each fault has come.
 
-    `pause`: seconds between two faults, on average.
+    `pause`: seconds between two faults, on average; `later`: when each has come once.
     """
     history_file = (folder / "history.jsonl").open("wb")
     with history_file:
         history = History(history_file)
         started = time.monotonic()
         async with running(folder, tenants=TENANTS, worker=planted("death")) as deployment:
-            nemesis = Nemesis(deployment, seed, pause=pause)
+            nemesis = Nemesis(deployment, seed, pause=pause, later=later)
             goal = _Goal(history, nemesis, acknowledged, started + seconds)
             async with (
                 background(nemesis.run()),
@@ -216,7 +222,9 @@ async def collect(deployment: Deployment) -> dict[str, Evidence]:
     up = deployment.servers
     (deployment.folder / "last").mkdir()
     found = {}
-    with stacks.Stack(up.database.app, up.redis_url, deployment.folder / "last") as last:
+    last = stacks.Stack(up.database.app, up.redis_url, deployment.folder / "last")
+    try:
+        await asyncio.to_thread(last.start_api)
         for access in deployment.tenants:
             users = [messages.user(one) for one in await _all(last.port, access.token, "Users")]
             groups = [messages.group(one) for one in await _all(last.port, access.token, "Groups")]
@@ -224,6 +232,8 @@ async def collect(deployment: Deployment) -> dict[str, Evidence]:
             found[tenant] = await asyncio.to_thread(
                 evidences.collect, up.database.owner, up.redis_url, tenant, users, groups
             )
+    finally:
+        await asyncio.to_thread(last.stop)
     return found
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from usher_core.scim import schemas
+from usher_core.scim import messages, schemas
 
 MOST = 1_048_576  # bytes of a body
 MARKS = "\u0301\u0316"  # in the wrong order, so that they must be sorted
@@ -26,6 +26,8 @@ def inputs() -> Iterator[tuple[str, str, bytes]]:
         yield "document", name, body
     for name, body in _patches():
         yield "patch", name, body
+    for name, body in _bulks():
+        yield "bulk", name, body
     yield "search", "names of attributes without end", _fit(lambda n: {"attributes": ["id"] * n})
 
 
@@ -188,6 +190,59 @@ def _patches() -> Iterator[tuple[str, bytes]]:
         _json(_message(adding("members", [{"value": f"{i:x}", "type": "g"} for i in range(25_000)]))),
     )
     yield "a schema without end", _fit(lambda n: _message(adding("title", "a")) | {"schemas": ["a"] * n})
+
+
+def _bulks() -> Iterator[tuple[str, bytes]]:
+    def bulk(*operations: Any) -> dict[str, Any]:
+        return {"schemas": [messages.BULK_REQUEST_SCHEMA], "Operations": list(operations)}
+
+    def post(number: int, path: str = "/Users", **data: Any) -> dict[str, Any]:
+        return {"method": "POST", "path": path, "bulkId": f"{number}", "data": data}
+
+    def patch(*operations: Any) -> dict[str, Any]:
+        path = "/Users/00000000-0000-0000-0000-000000000001"
+        return {"method": "PATCH", "path": path, "data": _message(*operations)}
+
+    yield (
+        "1000 users",
+        _json(bulk(*[post(n, userName=f"{n}@x.io", emails=[f"{n}@x.io"]) for n in range(1000)])),
+    )
+    yield (
+        "groups that hold each other",
+        _json(
+            bulk(
+                *[
+                    post(n, "/Groups", displayName="d", members=[f"bulkId:{m}" for m in range(250)])
+                    for n in range(250)
+                ]
+            )
+        ),
+    )
+    yield (
+        "a chain backwards",
+        _json(
+            bulk(
+                *[post(n, "/Groups", displayName="d", members=[f"bulkId:{n + 1}"]) for n in range(999)],
+                post(999),
+            )
+        ),
+    )
+    yield "one operation of many texts", _fit(lambda n: bulk(post(0, **_user(x=["a:"] * n))))
+    yield (
+        "one operation of many names",
+        _fit(lambda n: bulk(post(0, **_user(x={f"{i:x}": ":" for i in range(n)})))),
+    )
+    yield (
+        "references to nobody",
+        _fit(lambda n: bulk(*[post(i, x=["bulkId:x"] * (n // 900)) for i in range(900)])),
+    )
+    long = f"emails[{' or '.join(['value pr'] * 50)}]"
+    yield (
+        "long filters",
+        _json(bulk(*[patch(*[{"op": "remove", "path": long} for _ in range(50)]) for _ in range(30)])),
+    )
+    yield "paths of quotes", _fit(lambda n: bulk(patch({"op": "remove", "path": '"bulkId:' * n})))
+    yield "operations that are none", _fit(lambda n: bulk(*[{"method": "x" * (n // 1000)}] * 1000))
 
 
 def _spelt(name: str, number: int) -> str:

@@ -29,11 +29,11 @@ def mutate(form: str, data: bytes, random: Random, most: int) -> bytes:
 
 
 def _once(form: str, data: bytes, random: Random) -> bytes:
-    if form == "json" and random.random() < 0.8:
+    if form in ("json", "bulk") and random.random() < 0.8:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError):
-            value = json.loads(random.choice(seeds.of_form("json")))
+            value = json.loads(random.choice(seeds.of_form(form)))
         return json.dumps(_changed(value, random), ensure_ascii=random.random() < 0.5).encode(
             "utf-8", "replace"
         )

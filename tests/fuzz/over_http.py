@@ -26,7 +26,6 @@ from usher_core.store import migrations
 from usher_core.testing import servers, stacks
 
 BASE = "/iam/scim/v2"
-NAMED = {"POST": "Users", "PUT": "Users", "PATCH": "Users"}
 
 
 class Client:
@@ -53,7 +52,7 @@ class Client:
 def request(client: Client, random: Random) -> tuple[str, str, bytes | None]:
     """Make up a request."""
     endpoint, known = random.choice((("Users", client.user), ("Groups", client.group)))
-    method = random.choice(("GET", "GET", "POST", "PUT", "PATCH", "PATCH", ".search"))
+    method = random.choice(("GET", "GET", "POST", "PUT", "PATCH", "PATCH", ".search", "Bulk"))
     if method == "GET":
         if random.random() < 0.5:
             text = _made("text", random).decode("utf-8", "replace")
@@ -62,6 +61,8 @@ def request(client: Client, random: Random) -> tuple[str, str, bytes | None]:
             query = urllib.parse.quote_from_bytes(_made("query", random)[:6000], safe="=&%+[]()\"'")
         place = random.choice(("", f"/{endpoint}", f"/{endpoint}", f"/{endpoint}/{known}"))
         return "GET", f"{BASE}{place}?{query}", None
+    if method == "Bulk":
+        return "POST", f"{BASE}/Bulk", _made("bulk", random)
     body = _made("json", random).replace(seeds.SOMEBODY.encode(), client.user.encode())
     if method == ".search":
         return "POST", f"{BASE}/{endpoint}/.search", body

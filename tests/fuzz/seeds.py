@@ -1,11 +1,12 @@
 """What fuzzing begins with: requests of the recorded conversations, and the words of SCIM.
 
-`targets` says of which kind its inputs are: `text` (a filter or a path), `query` (the parameters of a URL) or
-`json` (a body).
+`targets` says of which form its inputs are: `text` (a filter or a path), `query` (the parameters of a URL),
+`json` (a body) or `bulk` (a body that holds others).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -41,6 +42,7 @@ WORDS = [
     *("not (", "(", ")", "[", "]", "].", ".", ":", '"', "\\", " ", "\t", "\n", "=", "&", "+", "%00"),
     *('"work"', '"a@x.io"', '""', "null", "true", "False", '"true"', "0", "-1", "1e308", "9" * 30),
     *('"2030-01-31T23:59:59Z"', '"2030-01-31T23:59:59.999999999+23:59"', "%F0%9F%98%80"),
+    *('"method":"PATCH"', '"bulkId":"1"', "bulkId:1", "/Users/bulkId:1", '"failOnErrors":1'),
     *(r'"\u0000"', r'"\ud800"', r'"\uD83D\uDE00"', '"op":"add"', '"op":"Replace"', '"op":"remove"'),
     *('"path":', '"value":', '"Operations":[', '{"value":"x"}', "managerId", "displayname", SOMEBODY),
     *('emails[type eq "work"]', 'emails[type eq "work"].value', 'members[value eq "u"]', "manager[value pr]"),
@@ -52,16 +54,34 @@ WORDS = [
 
 @functools.cache
 def of_form(form: str) -> tuple[bytes, ...]:
-    """List the seeds of one kind."""
-    return tuple(dict.fromkeys({"text": _texts, "query": _queries, "json": _bodies}[form]()))
+    """List the seeds of one form."""
+    make = {"text": _texts, "query": _queries, "json": _bodies, "bulk": _bulks}[form]
+    return tuple(dict.fromkeys(make()))
+
+
+def _conversations() -> list[list[dict[str, str]]]:
+    return [yaml.safe_load(file.read_text())["steps"] for file in sorted(CONVERSATIONS.glob("*.yaml"))]
 
 
 def _steps() -> list[dict[str, str]]:
-    return [
-        step
-        for file in sorted(CONVERSATIONS.glob("*.yaml"))
-        for step in yaml.safe_load(file.read_text())["steps"]
-    ]
+    return [step for steps in _conversations() for step in steps]
+
+
+def _bulks() -> list[bytes]:
+    """Make a bulk of the writes of each conversation; what it has created is referred to by its bulkId."""
+    found = []
+    for steps in _conversations():
+        operations = []
+        for number, step in enumerate(steps):
+            method, _, path = step["send"].partition(" ")
+            if method in ("POST", "PUT", "PATCH", "DELETE") and ".search" not in path:
+                with contextlib.suppress(ValueError):
+                    data = json.loads(NAME.sub(f"bulkId:{number}", step.get("body") or "null"))
+                    path = NAME.sub(f"bulkId:{number}", path)
+                    operations.append({"method": method, "path": path, "bulkId": f"{number}", "data": data})
+        message = {"schemas": [messages.BULK_REQUEST_SCHEMA], "failOnErrors": 3, "Operations": operations}
+        found.append(json.dumps(message).encode())
+    return found
 
 
 def _bodies() -> list[bytes]:

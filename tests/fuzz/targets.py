@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import inspect
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -15,8 +16,9 @@ from typing import Any, TypeVar, cast
 import orjson
 from starlette.datastructures import QueryParams
 
-from usher_api import answers, policies, reads, representations, requests
+from usher_api import answers, bulks, policies, reads, representations, requests
 from usher_core import errors, ids, settings
+from usher_core.changes import bulks as change_bulks
 from usher_core.changes import policies as change_policies
 from usher_core.changes import records, snapshots
 from usher_core.scim import documents, evaluations, filters, patches, paths, projections, schemas, searches
@@ -194,6 +196,28 @@ def run_path(data: bytes) -> Iterator[str]:
         yield op
 
 
+def run_bulk(data: bytes) -> Iterator[str]:
+    desk = bulks.Bulks(REGISTRY, LENIENT, BASE)
+    body = attempt(lambda: requests.read_json(data))
+    yield "read the JSON of a bulk"
+    reading = desk.read(body, token_id="t", request_id="r", max_operations=1000)
+    prepared = None
+    while True:
+        # As the event loop does: between two steps others have their turn.
+        try:
+            attempt(lambda: reading.send(None))
+        except StopIteration as done:
+            prepared = done.value
+            break
+        yield "read a bulk, for a turn"
+        if inspect.getcoroutinestate(reading) == inspect.CORO_CLOSED:
+            return  # it was refused
+    yield "read a bulk, the last turn"
+    change = records.Change.decode(prepared.change.encode())
+    assert change_bulks.unpack(change).steps == prepared.bulk.steps
+    yield "apply: unpack a bulk"
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -202,5 +226,6 @@ TARGETS = {
         Target("search", "query", 16_384, run_search),
         Target("document", "json", 65_536, run_document),
         Target("patch", "json", 65_536, run_patch),
+        Target("bulk", "bulk", 65_536, run_bulk),
     )
 }

@@ -18,7 +18,7 @@ import pytest
 HERE = Path(__file__).parent
 INPUTS = 300
 ENDLESS = 5.0  # seconds
-NAMES = ("filter", "path", "search", "document", "patch")
+NAMES = ("filter", "path", "search", "document", "patch", "bulk")
 
 
 @pytest.fixture(scope="module")

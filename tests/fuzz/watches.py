@@ -13,7 +13,7 @@ import psutil
 import targets
 
 MEGABYTE = 1_048_576
-MEASURED = 10  # of the slowest inputs, for one may have been slow by chance
+MEASURED = 5  # of the slowest inputs, for one may have been slow by chance
 
 
 @dataclasses.dataclass(slots=True)

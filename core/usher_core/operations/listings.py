@@ -68,6 +68,7 @@ async def follow(
     selection: histories.Selection,
     *,
     seconds: float | None,
+    on_start: Callable[[], None],
     on_loss: Callable[[errors.UsherError], None],
 ) -> AsyncIterator[histories.Entry]:
     """Yield the selected changes as they are applied, each once and in order, for `seconds` or for good.
@@ -78,6 +79,7 @@ async def follow(
     since = await _accepted_from(client, tenant)
     found = await histories.accepted_since(database, tenant, dataclasses.replace(selection, since=since))
     seen = {entry.change_id: entry.accepted_at for entry in found}
+    on_start()
     lost = False
     while True:
         left = POLL if deadline is None else min(POLL, deadline - time.monotonic())

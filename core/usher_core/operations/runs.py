@@ -137,7 +137,13 @@ def follow_changes(*, tenant: str, seconds: float | None, as_json: bool, reveal:
         [found] = await session.tenants(tenant)
         selection, view = await _select(session, found, reveal=reveal, **wishes)
         async for entry in listings.follow(
-            session.store, session.queue, found.tenant, selection, seconds=seconds, on_loss=session.warn
+            session.store,
+            session.queue,
+            found.tenant,
+            selection,
+            seconds=seconds,
+            on_start=lambda: click.echo(f"Following {found.label}; Ctrl-C ends it.", err=True),
+            on_loss=session.warn,
         ):
             if entry.token_id and entry.token_id not in view.tokens:
                 view = dataclasses.replace(

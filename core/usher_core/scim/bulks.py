@@ -147,20 +147,19 @@ class References:
         return _with_paths(self.in_data(data), self._in_filter)
 
     def _resolve(self, value: Any, key: str) -> Any:
-        match value:
-            case dict():
-                return {name: self._resolve(item, name.lower()) for name, item in value.items()}
-            case list():
-                return [self._resolve(item, key) for item in value]
-            case str():
-                whole = _WHOLE.fullmatch(value)
-                if whole is not None:
-                    return self._id(whole[1])
-                if key == "$ref":
-                    return _LAST_SEGMENT.sub(lambda found: self._id(found[1]), value)
-                return value
-            case _:
-                return value
+        if isinstance(value, dict):
+            return {
+                name: self._resolve(item, name.lower()) if _may_refer(item, name) else item
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self._resolve(item, key) if _may_refer(item, key) else item for item in value]
+        if not isinstance(value, str):
+            return value
+        whole = _WHOLE.fullmatch(value)
+        if whole is not None:
+            return self._id(whole[1])
+        return _LAST_SEGMENT.sub(lambda found: self._id(found[1]), value) if key == "$ref" else value
 
     def _in_filter(self, path: str) -> str:
         return _QUOTED.sub(lambda found: self._id(found[1]), path)
@@ -173,6 +172,13 @@ class References:
             )  # RFC 7644 §3.7.2
         self.needs[create.index] = None
         return create.resource_id
+
+
+def _may_refer(value: Any, key: str) -> bool:
+    """Whether a value is worth a closer look: of hundreds of thousands hardly one is."""
+    if type(value) is str:
+        return value[:7].lower() == "bulkid:" or key.lower() == "$ref"
+    return type(value) is dict or type(value) is list
 
 
 def _with_paths(patch: Any, resolve: Callable[[str], str]) -> Any:

@@ -121,11 +121,9 @@ def _changed_elements(path: Path, op: str, value: Any, current: Any) -> Any:
         result = _updated(path, op, value, held, chosen)
     else:
         result = _with_new(path, op, value, held)
-    if not attribute.multi_valued:
-        return result[0] if result else None
-    if op != "remove" or path.reference.sub_attribute is not None:
-        result = repetitions.once(attribute, result)  # two may have become one: RFC 7643 §2.4
-    return result or None
+    if attribute.multi_valued:
+        return result or None
+    return result[0] if result else None
 
 
 def _removed(path: Path, held: list[Any], chosen: Collection[int]) -> list[Any]:
@@ -139,7 +137,7 @@ def _removed(path: Path, held: list[Any], chosen: Collection[int]) -> list[Any]:
             # An address without anything but the label "work" is no address.
             if sub.name not in element or not _LABELS.issuperset(rest):
                 result.append(rest)
-    return result
+    return result if sub is None else _once(path, result)
 
 
 def _with_new(path: Path, op: str, value: Any, held: list[Any]) -> list[Any]:
@@ -171,7 +169,15 @@ def _updated(path: Path, op: str, value: Any, held: list[Any], chosen: Collectio
         result[index] = _assigned({**base, **given})
         if result[index].get("primary") is True:
             touched.add(index)
-    return [element for element in _with_one_primary(attribute, result, touched) if element != {}]
+    return _once(
+        path, [element for element in _with_one_primary(attribute, result, touched) if element != {}]
+    )
+
+
+def _once(path: Path, elements: list[Any]) -> list[Any]:
+    """Make one of those that have become the same (RFC 7643 §2.4)."""
+    attribute = path.reference.attribute
+    return repetitions.once(attribute, elements) if attribute.multi_valued else elements
 
 
 def _with_one_primary(attribute: Attribute, elements: list[Any], touched: set[int]) -> list[Any]:

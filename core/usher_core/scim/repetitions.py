@@ -49,10 +49,13 @@ def key(attribute: Attribute, element: Any, names: tuple[str, ...]) -> Hashable:
     """Bring what the names stand for to the form in which it is compared; `None` where one is missing."""
     if not isinstance(element, dict):
         return _frozen(values.comparable(attribute, element))
-    if not all(name in element for name in names):
-        return None
-    subs = attribute.sub_attributes
-    return tuple(_frozen(values.comparable(subs[name.lower()], element[name])) for name in names)
+    found: list[Hashable] = []
+    for name in names:
+        if name not in element:
+            return None
+        value = values.comparable(attribute.sub_attributes[name.lower()], element[name])
+        found.append(value if isinstance(value, str) else _frozen(value))
+    return tuple(found)
 
 
 def _frozen(value: Any) -> Hashable:

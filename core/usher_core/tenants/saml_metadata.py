@@ -87,7 +87,7 @@ def _root(document: bytes) -> Any:
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False,
         # A comment in the middle of a text must not cut it in two.
-        remove_comments=True, remove_pis=True,
+        remove_comments=False, remove_pis=True,
     )  # fmt: skip
     try:
         root = etree.fromstring(document, parser)

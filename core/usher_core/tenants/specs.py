@@ -71,6 +71,15 @@ class TokenSecretRef(Part):
     name: ObjectName
     key: Key = "token"
 
+    @pydantic.model_validator(mode="after")
+    def _leaves_room_for_what_stands_beside(self) -> Self:
+        if self.key == "base_url" or self.key.endswith(".expires_at") or self.key == "expires_at":
+            raise _rule(
+                "secretRef.key must not be base_url, expires_at or end with .expires_at, "
+                "which stand beside the token"
+            )
+        return self
+
 
 class Token(Part):
     """One bearer token that the tenant wants."""

@@ -104,10 +104,10 @@ class Stack:
     def start_api(self) -> None:
         """Start the api and wait until it is ready."""
         listen = f"127.0.0.1:{self.port}"
-        self._api = self._run("api", "api", "--listen", listen, "--processes", self._api_processes)
+        api = self._api = self._run("api", "api", "--listen", listen, "--processes", self._api_processes)
         deadline = time.monotonic() + START_PATIENCE
         while not self.is_ready():
-            if not self._api.running or time.monotonic() > deadline:
+            if not api.running or time.monotonic() > deadline:
                 raise RuntimeError(f"the api did not start:\n{self.log('api')[-4000:]}")
             time.sleep(0.05)
 
@@ -124,13 +124,15 @@ class Stack:
         self._api.stop()
 
     def wait_for_worker(self) -> None:
-        """Wait until the oldest worker has ended, whatever ends it."""
-        self._workers[0].wait()
+        """Wait until the oldest worker has ended, whatever ends it; where there is none, that is so."""
+        for worker in self._workers[:1]:
+            worker.wait()
 
     def wait_for_api(self) -> None:
-        """Wait until the api has ended, whatever ends it."""
-        assert self._api is not None  # noqa: S101 - after start_api
-        self._api.wait()
+        """Wait until the api has ended, whatever ends it; where there is none, that is so."""
+        api = self._api
+        if api is not None:
+            api.wait()
 
     def stop(self) -> None:
         """Stop every process in order: the api first, so that what it accepted is still applied."""

@@ -1,4 +1,4 @@
-"""The resource type of the example, /Devices, over HTTP: its schema is obeyed like ours, without more code."""
+"""The example's resource type, /Devices, over HTTP: its schema is obeyed like ours, without more code."""
 
 from __future__ import annotations
 

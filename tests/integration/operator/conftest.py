@@ -66,6 +66,7 @@ class StrictKubernetes(k8s.KubernetesEmulator):
 
     forbidden: list[str] = attrs.field(factory=list)
     faults: list[Callable[[rendering.Request], Awaitable[int | None]]] = attrs.field(factory=list)
+    retry_after: int = 1
     _version: int = 0
     _log: list[tuple[int, references.resource, dict[str, Any]]] = attrs.field(factory=list)
     _logged: asyncio.Condition = attrs.field(factory=asyncio.Condition)
@@ -89,7 +90,11 @@ class StrictKubernetes(k8s.KubernetesEmulator):
             for fault in list(self.faults):
                 self._fail(await fault(request))
             self._authorize(request)
-            if request.action not in (enums.action.CREATE, enums.action.UPDATE, enums.action.DELETE):
+            if request.method is not enums.method.PUT and request.action not in (
+                enums.action.CREATE,
+                enums.action.UPDATE,
+                enums.action.DELETE,
+            ):
                 return await super()._handle(request)
             async with self._lock:
                 return aiohttp.web.json_response(await self._change(request))
@@ -101,7 +106,10 @@ class StrictKubernetes(k8s.KubernetesEmulator):
                 "status": "Failure",
                 "code": exc.status,
             }
-            return aiohttp.web.json_response({**body, "message": str(exc)}, status=exc.status)
+            headers = {"Retry-After": str(self.retry_after)} if exc.status == 429 else {}
+            return aiohttp.web.json_response(
+                {**body, "message": str(exc)}, status=exc.status, headers=headers
+            )
 
     def _fail(self, status: int | None) -> None:
         if status is not None:
@@ -110,10 +118,13 @@ class StrictKubernetes(k8s.KubernetesEmulator):
     def _authorize(self, request: rendering.Request) -> None:
         if request.headers.get("Authorization", "").lower() != "bearer operator-token":
             raise Refused(401, "who are you?")
-        if request.resource is None or request.action is None or request.resource.plural is None:
+        action = request.action
+        if request.method is enums.method.PUT:
+            action = enums.action.UPDATE  # which kmock knows as PATCH alone
+        if request.resource is None or action is None or request.resource.plural is None:
             return  # discovery
-        if request.action.value not in RIGHTS.get(request.resource, set()):
-            self.forbidden.append(f"{request.action.value} {request.resource}")
+        if action.value not in RIGHTS.get(request.resource, set()):
+            self.forbidden.append(f"{action.value} {request.resource}")
             raise Refused(403, "forbidden")
 
     async def _change(self, request: rendering.Request) -> dict[str, Any]:
@@ -388,7 +399,10 @@ class Operator:
 @pytest.fixture
 async def operator(cluster: Cluster, database_urls: DatabaseUrls) -> AsyncIterator[Operator]:
     """The operator on that cluster and on a store of this test's own, running."""
-    made = Operator(processes.Options(database_urls.app, "https://scim.example.com", (), free_port()))
+    options = processes.Options(
+        database_urls.app, "https://scim.example.com", (), free_port(), metrics_port=free_port()
+    )
+    made = Operator(options)
     made.start()
     yield made
     await made.stop()
