@@ -50,6 +50,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.scanning.disabled = True  # no right to list CRDs or namespaces
     settings.peering.standalone = True
     settings.posting.enabled = False
+    settings.queueing.idle_timeout = 1.0  # a task an object is much memory where there are many
     # A watch that lost its peer says nothing: it is opened anew, whatever happens.
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 270

@@ -80,7 +80,7 @@ class Lease:
                 began = time.monotonic()
                 if await self._try(self._renewal(), at_most=renewed + self._timing.deadline - began):
                     renewed = began
-                elif self._is_anothers() and time.monotonic() >= renewed + self._timing.deadline:
+                elif self._is_anothers() or time.monotonic() >= renewed + self._timing.deadline:
                     log.error("lease lost", lease=self._name, holder=self._holder)
                     raise LeaseLost(f"the lease {self._namespace}/{self._name} is lost")
         finally:

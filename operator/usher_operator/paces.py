@@ -7,10 +7,11 @@ a thousand tenants, and nothing is tried again in a hot loop.
 from __future__ import annotations
 
 import random
+import zlib
 from datetime import datetime, timedelta
 
 from usher_core.tenants import reconciliations
-from usher_operator import conditions, moments
+from usher_operator import conditions, inventories, moments
 from usher_operator.inventories import Body, Key
 
 LOOK_AGAIN = 295.0  # seconds; a Secret or ConfigMap that changed is noticed within five minutes
@@ -30,7 +31,7 @@ def after(done: reconciliations.Reconciled, body: Body, now: datetime, *, at_mos
     """Tell in how many seconds to look again after a look that went well; with `at_most`, not later."""
     if not done.is_settled:
         return LOOK_SOON
-    delays = [LOOK_AGAIN * random.uniform(0.94, 1)]  # noqa: S311 - spreads the load
+    delays = [_turn(inventories.key_of(body), now)]
     if at_most:
         delays.append(at_most)
     ready = conditions.find(body.get("status") or {}, "Ready")
@@ -40,6 +41,16 @@ def after(done: reconciliations.Reconciled, body: Body, now: datetime, *, at_mos
         delays.append(max((now - since).total_seconds() / HOPE, LOOK_AT_WRONG))
     delays.extend(_until(moment, now) for moment in _turns(done))
     return min(delays)
+
+
+def _turn(key: Key, now: datetime) -> float:
+    """Tell the seconds until a tenant's own moment of all `LOOK_AGAIN`.
+
+    By its name, so that looks stay spread however many tenants were made, or found by a restart, at once.
+    """
+    phase = zlib.crc32("/".join(key).encode()) / 2**32 * LOOK_AGAIN
+    left = (phase - now.timestamp()) % LOOK_AGAIN
+    return left if left > LOOK_AGAIN / 100 else left + LOOK_AGAIN
 
 
 def _turns(done: reconciliations.Reconciled) -> list[datetime]:

@@ -47,6 +47,8 @@ class KubernetesVault:
     def __init__(self, api: client.CoreV1Api, owner: dict[str, str]) -> None:
         self._api = api
         self._owner = owner
+        # As they were read last, for the write that follows; a Secret that changed since refuses it.
+        self._read: dict[str, _Secret | None] = {}
 
     def locate(self, ref: vaults.TokenRef) -> str:
         """Name the Secret and its key."""
@@ -54,7 +56,7 @@ class KubernetesVault:
 
     async def read_token(self, ref: vaults.TokenRef, *, base_url: str | None) -> vaults.StoredToken | None:
         """Read the token; not complete when labels, owner, URL or checksum are missing or of another."""
-        secret = await self._get(ref)
+        secret = self._read[ref.secret_name] = await self._get(ref)
         if secret is None:
             return None
         self._insist_on_ours(ref, secret)
@@ -74,7 +76,8 @@ class KubernetesVault:
         self, ref: vaults.TokenRef, text: str, *, base_url: str | None, expires_at: datetime
     ) -> None:
         """Create the Secret, or put the token into ours."""
-        secret = await self._get(ref)
+        known = ref.secret_name in self._read
+        secret = self._read.pop(ref.secret_name) if known else await self._get(ref)
         content: dict[str, Any] = {
             "metadata": {
                 "labels": {"app.kubernetes.io/managed-by": MANAGED_BY, TENANT_LABEL: ref.tenant_name},

@@ -22,8 +22,6 @@ import redis
 from deployments import Deployment, Pod, until
 from links import Link
 
-from usher_core.testing import processes
-
 Fault: TypeAlias = Callable[[Deployment, random.Random], contextlib.AbstractAsyncContextManager[None]]
 
 ASLEEP = 10.0
@@ -53,17 +51,18 @@ async def killed_api(deployment: Deployment, chance: random.Random) -> AsyncIter
 async def sleeping_worker(deployment: Deployment, chance: random.Random) -> AsyncIterator[None]:
     """Stop a worker in the middle of a transaction, and let it go on when another has long taken over."""
     pod = chance.choice(deployment.workers)
-    pid = await _running(pod)
+    caught: list[int] = []
     try:
         with psycopg.connect(deployment.servers.database.admin, autocommit=True) as admin:
-            await until(lambda: _is_caught(admin, pod, pid), 30)
+            await until(lambda: _catch(admin, pod, caught), 60)
         fell_asleep = histories.wall()
         yield
         await asyncio.sleep(ASLEEP)
         deployment.naps.append((fell_asleep, histories.wall()))
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+        for pid in caught:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
@@ -224,16 +223,20 @@ async def _kill(pod: Pod) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _is_caught(admin: psycopg.Connection[Any], pod: Pod, pid: int) -> bool:
-    """Stop a worker; if it has no transaction open just then let it go on."""
-    if not processes.is_alive(pid):
-        return True  # something else has killed it
-    os.kill(pid, signal.SIGSTOP)
-    admin.execute("SELECT pg_sleep(0.05)")  # what was on its way has arrived by then
-    [(count,)] = admin.execute(IN_TRANSACTION, (pod.database.upstream_ports,)).fetchall()
-    if count:
-        return True
-    os.kill(pid, signal.SIGCONT)
+def _catch(admin: psycopg.Connection[Any], pod: Pod, caught: list[int]) -> bool:
+    """Stop a worker, and note it; if it has no transaction open just then let it go on."""
+    pid = pod.pid
+    if pid is None:
+        return False
+    # Something else may kill it at any time: then its successor is tried.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        admin.execute("SELECT pg_sleep(0.05)")  # what was on its way has arrived by then
+        [(count,)] = admin.execute(IN_TRANSACTION, (pod.database.upstream_ports,)).fetchall()
+        if count and pod.pid == pid:
+            caught.append(pid)
+            return True
+        os.kill(pid, signal.SIGCONT)
     return False
 
 

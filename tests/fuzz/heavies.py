@@ -187,7 +187,7 @@ def _patches() -> Iterator[tuple[str, bytes]]:
     )
     yield (
         "members",
-        _json(_message(adding("members", [{"value": f"{i:x}", "type": "g"} for i in range(25_000)]))),
+        _json(_message(adding("members", [{"value": f"{i:x}", "type": "g"} for i in range(22_000)]))),
     )
     yield "a schema without end", _fit(lambda n: _message(adding("title", "a")) | {"schemas": ["a"] * n})
 

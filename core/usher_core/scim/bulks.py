@@ -18,6 +18,7 @@ from usher_core.scim import documents, messages, references
 
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
 
+_MARK: Final = "bulkid:"
 _WHOLE: Final = re.compile(r"(?i:bulkId):(.+)", re.DOTALL)
 _LAST_SEGMENT: Final = re.compile(r"(?<=/)(?i:bulkId):([^/]+)$")
 _QUOTED: Final = re.compile(r'(?<=")(?i:bulkId):([^"\\]+)(?=")')
@@ -153,7 +154,13 @@ class References:
                 for name, item in value.items()
             }
         if isinstance(value, list):
-            return [self._resolve(item, key) if _may_refer(item, key) else item for item in value]
+            is_plain = key != "$ref"
+            return [
+                item
+                if is_plain and type(item) is str and item[:7].lower() != _MARK
+                else self._resolve(item, key)
+                for item in value
+            ]
         if not isinstance(value, str):
             return value
         whole = _WHOLE.fullmatch(value)
@@ -177,7 +184,7 @@ class References:
 def _may_refer(value: Any, key: str) -> bool:
     """Whether a value is worth a closer look: of hundreds of thousands hardly one is."""
     if type(value) is str:
-        return value[:7].lower() == "bulkid:" or key.lower() == "$ref"
+        return value[:7].lower() == _MARK or key.lower() == "$ref"
     return type(value) is dict or type(value) is list
 
 

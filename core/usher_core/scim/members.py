@@ -16,7 +16,7 @@ from usher_core.scim.filters import Comparison, Filter, Or
 from usher_core.scim.schemas import Attribute
 
 # In one message; a group may have any number, and a body of the usual limit holds fewer members with our ids.
-MAX_MEMBERS: Final = 25_000
+MAX_MEMBERS: Final = 22_000
 _NAMES: Final = frozenset({"value", "$ref", "type", "display"})
 
 

@@ -85,10 +85,8 @@ def _root(document: bytes) -> Any:
     if len(document) > LARGEST:
         raise _Invalid(f"the SAML metadata are larger than {LARGEST} bytes")
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False,
-        # A comment in the middle of a text must not cut it in two.
-        remove_comments=False, remove_pis=True,
-    )  # fmt: skip
+        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False
+    )
     try:
         root = etree.fromstring(document, parser)
     except etree.XMLSyntaxError as exc:

@@ -19,7 +19,7 @@ from kmock._internal import enums, references, rendering
 
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.tenants import manifests, reconciliations
-from usher_operator import paces
+from usher_operator import inventories, paces
 
 if TYPE_CHECKING:
     from conftest import Cluster, Operator
@@ -275,10 +275,24 @@ async def test_what_nobody_changed_is_looked_at_seldom(cluster: Cluster, operato
     await asyncio.sleep(5)
     assert len(cluster.api._requests) == before
     # A thousand tenants: a Secret each, and a source each that is read seldom, and the lease.
-    looks = 1000 / (paces.LOOK_AGAIN * 0.97)
+    looks = 1000 / paces.LOOK_AGAIN
     sources = 1000 / (paces.REMEMBERED + paces.LOOK_AGAIN / 2)
     assert paces.memory(1000) == paces.REMEMBERED
     assert looks + sources + 1 / 2.5 < 5
+
+
+def test_each_tenant_has_a_turn_of_its_own_in_five_minutes() -> None:
+    """However close together they were looked at before, the next looks are spread."""
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    keys = [inventories.Key("identity", f"tenant-{number}") for number in range(1000)]
+    turns = sorted(paces._turn(key, now) for key in keys)
+    assert 0 < turns[0] < turns[-1] < 300
+    busiest = max(sum(start <= turn < start + 10 for turn in turns) for start in range(300))
+    assert busiest < 60
+    # The turn after it is a whole round away.
+    for key in keys[:10]:
+        at = now + timedelta(seconds=paces._turn(key, now))
+        assert 290 < paces._turn(key, at) < 300
 
 
 @pytest.mark.parametrize("applied", [pytest.param(False, id="before"), pytest.param(True, id="after")])

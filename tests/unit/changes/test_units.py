@@ -11,7 +11,8 @@ import pytest
 
 from usher_core import ids
 from usher_core.changes import memberships, policies, records, snapshots, units
-from usher_core.scim import documents, evaluations, patches, schemas
+from usher_core.scim import documents, patches, schemas
+from usher_core.testing import stores
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
@@ -49,40 +50,22 @@ def run(
     policy: policies.Policy | None = None,
     crowded: bool = False,
 ) -> tuple[list[records.Outcome], units.Writes]:
-    """Answer the needs of the changes from a little store, as PostgreSQL would, and apply them."""
+    """Apply changes to what a store holds; with `crowded` it says that a filter selects too many members."""
     by_id = {one.id: one for one in resources}
-    pairs = {(rid(group), rid(member)) for group, those in (members or {}).items() for member in those}
-    needs = snapshots.Needs()
-    for one in changes:
-        snapshots.ask(needs, REGISTRY, one)
-    snapshot = snapshots.Snapshot(NOW, policy=policy or policies.Policy())
-    snapshot.deleted = {one.id: one for one in deleted if one.id in needs.deleted}
-    snapshot.resources = {one: by_id[one] for one in needs.resources if one in by_id}
-    holders = {
-        key: one.id
-        for one in resources
-        for key in snapshots.unique_keys(REGISTRY.by_name(one.type), one.document)
+    held = {
+        rid(group): {
+            rid(one): memberships.Member(
+                rid(one), by_id[rid(one)].type if rid(one) in by_id else "User", None
+            )
+            for one in those
+        }
+        for group, those in (members or {}).items()
     }
-    snapshot.owners = {key: holders.get(key) for key in needs.owners}
-    snapshot.pairs = needs.pairs & pairs
-    snapshot.targets = {one: by_id[one].type for one in needs.targets if one in by_id}
-    for selection in needs.selections:
-        test = evaluations.element_test(selection.filter)
-        shown = {one: {"value": str(one), "type": "User"} for group, one in pairs if group == selection.group}
-        selected = [one for one, member in shown.items() if test(member)]
-        snapshot.selected[selection] = None if crowded else selected
-        snapshot.pairs.update((selection.group, one) for one in selected)
-    snapshot.counted = {group: sum(one == group for one, _ in pairs) for group in needs.counted}
-    namesakes = {holders[key] for key in needs.namesakes if key in holders}
-    snapshot.resources |= {one: by_id[one] for one in namesakes}
-    groups_count = {
-        one for one in namesakes if not by_id[one].document.get("active") or one in needs.resources
-    }
-    for member in needs.left | groups_count:
-        snapshot.left[member] = {group for group, one in pairs if one == member}
-        for group in snapshot.left[member]:
-            snapshot.pairs.add((group, member))
-            snapshot.resources[group] = by_id[group]
+    kept = {one.id: one for one in deleted}
+    store = stores.Store(REGISTRY, policy or policies.Policy(), by_id, held, kept)
+    snapshot = store.answer(changes, NOW)
+    if crowded:
+        snapshot.selected = dict.fromkeys(snapshot.selected)
     unit = units.Unit(REGISTRY, snapshot)
     outcomes = [unit.apply(one) for one in changes]
     return outcomes, unit.writes()

@@ -128,7 +128,7 @@ KEYCLOAK = several(
         pytest.param(entity().replace("xmlns:md", "xmlns").replace("md:", ""), id="the default namespace"),
         pytest.param(entity(idp(key(use=""))), id="a key for every use"),
         pytest.param(entity(idp(key(use=' use="encryption"') + key())), id="a key for encryption beside it"),
-        pytest.param(entity(idp(key(VALID[:40] + "<!-- next -->" + VALID[40:]))), id="a comment in a certificate"),
+        pytest.param(entity(idp(key(VALID[:40] + "<!-- next -->" + VALID[40:]))), id="a comment within"),
         pytest.param(entity(idp(protocols=f"urn:oasis:names:tc:SAML:1.1:protocol {SAML2}")), id="versions"),
         pytest.param(
             entity(idp(protocols="urn:oasis:names:tc:SAML:1.1:protocol", keys="") + idp()),
