@@ -2,8 +2,8 @@
 
 `scale_2x` is that over what one of each reaches, in turns, the median of the rounds. Four tenants have
 sixteen clients each. PostgreSQL, Valkey and the load generators run on the same cores: `busy` says which part
-of all `cores` the smaller stack had in use. Twice the processes can't bring more than 1 over that: on two
-cores, where it is near 1, they bring next to nothing.
+of all `cores` was in use with the smaller stack. Where nobody else uses them twice the processes can't bring
+more than 1 over that: on two cores, where it is near 1, they bring next to nothing.
 """
 
 from __future__ import annotations

@@ -228,6 +228,7 @@ def _bulks() -> Iterator[tuple[str, bytes]]:
         ),
     )
     yield "one operation of many texts", _fit(lambda n: bulk(post(0, **_user(x=["a:"] * n))))
+    yield "many texts and a reference", _fit(lambda n: bulk(post(0, **_user(x=["a:"] * n, y="bulkId:0"))))
     yield (
         "one operation of many names",
         _fit(lambda n: bulk(post(0, **_user(x={f"{i:x}": ":" for i in range(n)})))),

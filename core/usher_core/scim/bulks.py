@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
+
 from usher_core import errors
 from usher_core.scim import documents, messages, references
 
@@ -137,7 +139,8 @@ class References:
         if not isinstance(data, dict | list):
             return data
         documents.refuse_deep(data)
-        return self._resolve(data, "")
+        # Most refer to nothing, and as JSON that is seen at once.
+        return self._resolve(data, "") if _MARK in orjson.dumps(data).decode().lower() else data
 
     def in_patch(self, data: Any) -> Any:
         """Resolve each reference in a PATCH message, also the quoted strings in its paths.

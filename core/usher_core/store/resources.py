@@ -46,14 +46,15 @@ PAGE = (
 COUNT = "SELECT count(*) FROM effective_resources r WHERE r.tenant = %s AND {condition}"
 TOTAL = "SELECT coalesce(sum(total), 0)::bigint FROM totals WHERE tenant = %s AND type = ANY(%s)"
 _LOGGED = """
-SELECT l.status, l.scim_type, l.detail, l.version, r.created_at, r.modified_at, r.document,
+SELECT l.status, l.scim_type, l.detail, {version}, r.created_at, r.modified_at, r.document,
        l.resource_id{more}
   FROM change_log l
   LEFT JOIN resources r ON r.tenant = l.tenant AND r.type = l.resource_type AND r.id = l.resource_id
  WHERE l.tenant = %s AND l.accepted_at = %s AND l.change_id = %s
 """
-LOGGED = _LOGGED.format(more="")
-LOGGED_EARLIER = _LOGGED.format(more=", l.applied_at, r.version")
+# The document is today's, so the version must be too.
+LOGGED = _LOGGED.format(version="coalesce(r.version, l.version)", more="")
+LOGGED_EARLIER = _LOGGED.format(version="l.version", more=", l.applied_at, r.version")
 
 LOGGED_OF_BULK = """
 SELECT change_id, status, scim_type, detail, version, resource_id

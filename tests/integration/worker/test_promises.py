@@ -153,3 +153,14 @@ async def test_a_change_of_a_tenant_that_is_gone_is_not_accepted(database: datab
     with pytest.raises(errors.TenantGone):
         await promise(database, ids.TenantId(uuid.UUID(int=3)), create("a@x"))
     assert await inboxes.is_empty(database)
+
+
+async def test_a_promise_whose_answer_was_lost_is_made_once(
+    database: databases.Database, database_urls: DatabaseUrls
+) -> None:
+    change = create("a@x")
+    for _ in range(2):
+        await promise(database, TENANT, change)
+    with psycopg.connect(database_urls.owner) as owner:
+        counted = "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM events)"
+        assert owner.execute(counted).fetchone() == (1, 1)

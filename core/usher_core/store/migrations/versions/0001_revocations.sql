@@ -2,7 +2,8 @@
 -- from their acceptance on. The functions run with the caller's rights: row-level security holds inside them.
 
 -- Accept a change for good: it keeps its number, its fences stand, and the events of what they take away are
--- written, all under the tenant's lock, so that no batch falls in between.
+-- written, all under the tenant's lock, so that no batch falls in between. It may be called again when the answer
+-- to a commit was lost: what stands in the inbox, or had its turn since, is not accepted twice.
 -- NULL: there is no such tenant any more.
 CREATE FUNCTION usher_accept(
     p_tenant uuid, p_change_id uuid, p_accepted_at timestamptz, p_entry bytea, p_fences jsonb, p_events jsonb)
@@ -18,8 +19,11 @@ BEGIN
       FROM tenants t
      WHERE d.tenant = p_tenant AND t.tenant = p_tenant AND t.deleted_at IS NULL
     RETURNING d.accepted INTO v_number;
-    IF v_number IS NULL THEN
-        RETURN NULL;
+    IF v_number IS NULL
+       OR EXISTS (SELECT FROM inbox WHERE tenant = p_tenant AND change_id = p_change_id)
+       OR EXISTS (SELECT FROM change_log
+                   WHERE tenant = p_tenant AND accepted_at = p_accepted_at AND change_id = p_change_id) THEN
+        RETURN v_number;
     END IF;
     INSERT INTO inbox (tenant, number, change_id, accepted_at, entry)
     VALUES (p_tenant, v_number, p_change_id, p_accepted_at, p_entry);
