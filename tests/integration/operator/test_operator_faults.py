@@ -271,9 +271,11 @@ async def test_what_nobody_changed_is_looked_at_seldom(cluster: Cluster, operato
     for number in range(5):
         await cluster.until_ready(f"tenant-{number}")
     await asyncio.sleep(1)
-    before = len(cluster.api._requests)
+    before, now = len(cluster.api._requests), datetime.now(UTC)
+    keys = [inventories.Key("identity", f"tenant-{number}") for number in range(5)]
+    due = sum(paces._turn(key, now) < 7 for key in keys)  # each has a moment of its own in five minutes
     await asyncio.sleep(5)
-    assert len(cluster.api._requests) == before
+    assert len(cluster.api._requests) - before <= 4 * due
     # A thousand tenants: a Secret each, and a source each that is read seldom, and the lease.
     looks = 1000 / paces.LOOK_AGAIN
     sources = 1000 / (paces.REMEMBERED + paces.LOOK_AGAIN / 2)
