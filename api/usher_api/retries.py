@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
-import hashlib
+import hmac
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -56,6 +56,7 @@ class Mark:
 
 
 def key(
+    secret: bytes,
     tenant: ids.TenantId,
     token_id: ids.TokenId,
     method: str,
@@ -63,13 +64,12 @@ def key(
     headers: Mapping[str, str],
     body: bytes,
 ) -> str:
-    """Name the mark of a request; an empty name for a method whose retries need none.
+    """Name the mark of a request.
 
-    `target` is the path with the query, as it was sent.
+    `target` is the path with the query, as it was sent. `secret` is the tenant's own and not in the queue: a
+    body may hold a password, and whoever reads the queue must not be able to try guesses against the name.
     """
-    if method not in METHODS:
-        return ""
-    digest = hashlib.sha256()
+    digest = hmac.new(secret, b"request", "sha256")
     texts = (token_id, method, *(headers.get(name, "") for name in HEADERS))
     for data in (*(text.encode() for text in texts), target, body):
         digest.update(b"%d:" % len(data) + data)  # the length keeps neighbours apart

@@ -153,24 +153,26 @@ class Call:
             resource_id,
             body,
             if_match=requests.if_match(self.request),
-            asking=self.asking,
+            asking=await self.asking(),
         )
         if isinstance(outcome, records.Outcome):
             return outcome
         raise acceptances.AnsweredLater(outcome, f"{self.base_url}/{resource_type.endpoint}/{resource_id}")
 
-    @property
-    def asking(self) -> writes.Asking:
-        """How this request asks for its change; call it when the body was read."""
-        request = self.request
-        retry_key = retries.key(
-            self.tenant,
-            self.principal.token_id,
-            request.method,
-            requests.target(request),
-            requests.headers(request),
-            request.scope.get("usher.body", b""),
-        )
+    async def asking(self) -> writes.Asking:
+        """Tell how this request asks for its change; call it when the body was read."""
+        request, services = self.request, self.services
+        retry_key = ""
+        if request.method in retries.METHODS:
+            retry_key = retries.key(
+                await services.cursor_keys.of(services.database, self.tenant),
+                self.tenant,
+                self.principal.token_id,
+                request.method,
+                requests.target(request),
+                requests.headers(request),
+                request.scope.get("usher.body", b""),
+            )
         later = requests.prefers_async(request)
         return writes.Asking(request.scope["request_id"], retry_key, later, requests.is_gone(request))
 
@@ -394,7 +396,7 @@ async def bulk(request: Request) -> Response:
         max_operations=limits.bulk_max_operations,
     )
     # A retry of a bulk is applied again: what it would be given may have changed in many places since.
-    asking = dataclasses.replace(call.asking, retry_key="")
+    asking = dataclasses.replace(await call.asking(), retry_key="")
     outcomes = await call.services.writes.submit_bulk(call.principal, prepared.change, prepared.bulk, asking)
     if not isinstance(outcomes, dict):
         raise acceptances.AnsweredLater(outcomes, None)

@@ -200,6 +200,12 @@ MARKS = "a" + "\u0301\u0316" * 15 + "\u0301"  # one more than may follow each ot
             "more than 60000 lists and objects",
             id="objects in JSON",
         ),
+        pytest.param(
+            lambda: requests.read_json(b"[" + b"1," * 100_000 + b"1]"),
+            errors.InvalidSyntax,
+            "more than 100000 values",
+            id="values in JSON",
+        ),
     ],
 )
 def test_more_than_the_limit_is_refused(
@@ -227,6 +233,7 @@ def test_more_than_the_limit_is_refused(
         ),
         pytest.param(lambda: filters.parse(f'title eq "{MARKS[:-1]}"', USER), id="30 marks in a filter"),
         pytest.param(lambda: requests.read_json(b"[" + b"[]," * 59_998 + b"[]]"), id="lists"),
+        pytest.param(lambda: requests.read_json(b"[" + b"1," * 99_999 + b"1]"), id="values in a body"),
         pytest.param(lambda: projections.parse("id," * 2730, None, USER), id="attributes to show"),
     ],
 )
