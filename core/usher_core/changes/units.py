@@ -9,12 +9,12 @@ the snapshot and the end.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from usher_core import errors, ids
-from usher_core.changes import memberships, policies, records, snapshots, validations
-from usher_core.scim import documents, evaluations, filters, patches, schemas
+from usher_core.changes import memberships, policies, records, rosters, snapshots, validations
+from usher_core.scim import documents, patches, schemas
 from usher_core.scim import members as scim_members
 
 
@@ -64,11 +64,7 @@ class Unit:
         self._now = snapshot.now
         self._resources: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.resources)
         self._owners = dict(snapshot.owners)
-        self._memberships: dict[ids.ResourceId, memberships.Membership] = {}
-        self._pairs: dict[ids.ResourceId, set[ids.ResourceId]] = {}
-        for group, member in snapshot.pairs:
-            self._pairs.setdefault(group, set()).add(member)
-        self._left = {member: set(groups) for member, groups in snapshot.left.items()}
+        self._rosters = rosters.Rosters(registry, snapshot, self._type_of)
         self._deleted: dict[ids.ResourceId, snapshots.Stored | None] = dict(snapshot.deleted)
         self._logged: list[Logged] = []
 
@@ -146,7 +142,8 @@ class Unit:
         for change in changes:
             try:
                 _, _, members = self._split(change)
-                self._join(change.resource_id, self._resolve(change.resource_id, members or ()))
+                resolved = self._rosters.resolve(change.resource_id, members or ())
+                self._rosters.join(change.resource_id, resolved)
             except errors.ScimError as exc:
                 raise NoneCreated(change, exc) from exc
 
@@ -160,20 +157,11 @@ class Unit:
 
     def _state(self) -> tuple[Any, ...]:
         """Copy all that a create may change."""
-        return (
-            dict(self._resources),
-            dict(self._owners),
-            {
-                group: dataclasses.replace(
-                    membership, overrides=dict(membership.overrides), left=set(membership.left)
-                )
-                for group, membership in self._memberships.items()
-            },
-            {member: set(groups) for member, groups in self._left.items()},
-        )
+        return dict(self._resources), dict(self._owners), self._rosters.state()
 
     def _return_to(self, state: tuple[Any, ...]) -> None:
-        self._resources, self._owners, self._memberships, self._left = state
+        self._resources, self._owners, members = state
+        self._rosters.return_to(members)
 
     def writes(self) -> Writes:
         """Compare the end with the snapshot."""
@@ -194,9 +182,8 @@ class Unit:
         gone = {resource_id for resource_id, after in self._resources.items() if after is None}
         result.memberships = {
             group: membership
-            for group, membership in self._memberships.items()
-            if (membership.overrides or membership.replaced)
-            and not (group in gone and group not in result.before)
+            for group, membership in self._rosters.changed().items()
+            if not (group in gone and group not in result.before)
         }
         for resource_id, left in self._deleted.items():
             kept = self._snapshot.deleted.get(resource_id)
@@ -237,11 +224,11 @@ class Unit:
             if namesake is None:
                 raise
             return self._revive(resource_type, change, namesake, document)
-        resolved = self._resolve(change.resource_id, members or ())
+        resolved = self._rosters.resolve(change.resource_id, members or ())
         stored = snapshots.Stored(resource_type.name, change.resource_id, 1, document, self._now, self._now)
         self._hold(resource_type, stored, None)
-        self._left.setdefault(stored.id, set())
-        self._join(change.resource_id, resolved)
+        self._rosters.note_new(stored.id)
+        self._rosters.join(stored.id, resolved)
         return _outcome(change, 201, stored)
 
     def _find_inactive(
@@ -276,11 +263,9 @@ class Unit:
         documents.refuse_immutable(resource_type, current.document, document)
         self._policy.admit_change(resource_type.name, current.document, document)
         self._require_free(resource_type, document, current)
-        resolved = None if members is None else self._resolve(current.id, members)
         changed = False
-        if resolved is not None:
-            changed = self._membership(current.id).replace(resolved)
-            self._note_joined(current.id, resolved)
+        if members is not None:
+            changed = self._rosters.replace(current.id, self._rosters.resolve(current.id, members))
         return _outcome(change, 200, self._revise(resource_type, current, document, touched=changed))
 
     def _patch(self, resource_type: schemas.ResourceType, change: records.Change) -> records.Outcome:
@@ -289,12 +274,10 @@ class Unit:
         patched = patches.apply(resource_type, current.document, operations)
         self._policy.admit_change(resource_type.name, current.document, patched.document)
         self._require_free(resource_type, patched.document, current)
-        selections = snapshots.selections(resource_type.name, current.id, patched.member_operations)
-        selected = {wanted: self._select(selection) for wanted, selection in selections.items()}
-        steps = [self._prepare(current.id, operation) for operation in patched.member_operations]
+        steps = self._rosters.prepare(resource_type.name, current.id, patched.member_operations)
         changed = False
-        for operation, resolved in steps:
-            changed = self._change_members(current.id, operation, resolved, selected) or changed
+        for step in steps:
+            changed = step() or changed
         stored = self._revise(resource_type, current, patched.document, touched=changed)
         return _outcome(change, 200, stored)
 
@@ -302,8 +285,7 @@ class Unit:
         current = self._current(resource_type, change)
         self._leave_groups(current.id)
         if resource_type.stored_apart:
-            self._membership(current.id).replaced = True
-            self._membership(current.id).overrides = {}
+            self._rosters.empty(current.id)
         for key in snapshots.unique_keys(resource_type, current.document):
             self._owners[key] = None
         self._resources[current.id] = None
@@ -326,7 +308,7 @@ class Unit:
         self._require_free(resource_type, document, None)
         stored = dataclasses.replace(left, document=document, version=left.version + 1, modified_at=self._now)
         self._hold(resource_type, stored, None)
-        self._left.setdefault(stored.id, set())
+        self._rosters.note_new(stored.id)
         self._deleted[stored.id] = None
         return _outcome(change, 200, stored)
 
@@ -395,102 +377,15 @@ class Unit:
                 stored, version=stored.version + 1, modified_at=self._now
             )
 
-    # Members.
-
-    def _membership(self, group: ids.ResourceId) -> memberships.Membership:
-        membership = self._memberships.get(group)
-        if membership is None:
-            stored = frozenset(self._pairs.get(group, ()))
-            is_new = group not in self._snapshot.resources
-            count = 0 if is_new else self._snapshot.counted.get(group)
-            membership = self._memberships[group] = memberships.Membership(stored, count)
-        return membership
-
-    def _resolve(
-        self, group: ids.ResourceId, members: Iterable[scim_members.Member]
-    ) -> dict[ids.ResourceId, memberships.Member]:
-        joinable = scim_members.types(self._registry.by_schema(schemas.GROUP).attributes["members"])
-        resolved: dict[ids.ResourceId, memberships.Member] = {}
-        for member in members:
-            member_id = snapshots.resource_id(member.value)
-            kind = None if member_id is None else self._type_of(member_id)
-            if member_id is None or kind is None:
-                raise errors.InvalidValue(f"members.value: there is no resource with the id {member.value}.")
-            if kind not in joinable:
-                raise errors.InvalidValue(
-                    f"members.value: {member.value} is a {kind}; a member may be a {' or a '.join(joinable)} "
-                    "(referenceTypes of members.$ref)."
-                )
-            if member_id == group:
-                # Directories refuse it too, and it would say nothing; circles of several groups are accepted.
-                raise errors.InvalidValue("members.value: a group can't be a member of itself.")
-            resolved.setdefault(member_id, memberships.Member(member_id, kind, member.display))
-        return resolved
-
     def _type_of(self, resource_id: ids.ResourceId) -> str | None:
         if resource_id in self._resources:
             stored = self._resources[resource_id]
             return None if stored is None else stored.type
         return self._snapshot.targets.get(resource_id)
 
-    def _prepare(
-        self, group: ids.ResourceId, operation: scim_members.MemberOperation
-    ) -> tuple[scim_members.MemberOperation, dict[ids.ResourceId, memberships.Member]]:
-        match operation:
-            case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
-                return operation, self._resolve(group, members)
-            case _:
-                return operation, {}
-
-    def _change_members(
-        self,
-        group: ids.ResourceId,
-        operation: scim_members.MemberOperation,
-        resolved: dict[ids.ResourceId, memberships.Member],
-        selected: Mapping[filters.Filter, Collection[ids.ResourceId]],
-    ) -> bool:
-        membership = self._membership(group)
-        match operation:
-            case scim_members.MembersAdded():
-                self._note_joined(group, resolved)
-                return membership.add(resolved.values())
-            case scim_members.MembersReplaced() | scim_members.MembersCleared():
-                self._note_joined(group, resolved)
-                return membership.replace(resolved)
-            case scim_members.MembersRemoved(values):
-                found = (snapshots.resource_id(value) for value in values)
-                return bool(membership.remove([member for member in found if member is not None]))
-            case scim_members.MembersRemovedWhere(wanted):
-                test = evaluations.element_test(wanted)
-                chosen = membership.select(selected[wanted], lambda member: test(_shown(member)))
-                return bool(membership.remove(chosen))
-
-    def _select(self, selection: snapshots.Selection) -> Collection[ids.ResourceId]:
-        """Look up which of the members that the store has are selected."""
-        selected = self._snapshot.selected[selection]
-        if selected is None:
-            # RFC 7644 §3.12
-            raise errors.TooMany(
-                "Too many members of the group are to be looked at, or leave at once: use fewer conditions,"
-                ' or name those meant, as members[value eq "…"] does.'
-            )
-        return selected
-
-    def _join(self, group: ids.ResourceId, resolved: dict[ids.ResourceId, memberships.Member]) -> None:
-        if resolved:
-            self._membership(group).add(resolved.values())
-            self._note_joined(group, resolved)
-
     def _leave_groups(self, member: ids.ResourceId) -> None:
-        for group in list(self._left[member]):
-            if self._membership(group).remove([member]):
-                self._bump(group)
-
-    def _note_joined(self, group: ids.ResourceId, joined: Iterable[ids.ResourceId]) -> None:
-        # A later deletion in this batch must find the groups that were joined in it.
-        for member in joined:
-            if member in self._left:
-                self._left[member].add(group)
+        for group in self._rosters.leave_all(member):
+            self._bump(group)
 
     def _as_it_stands(self, before: records.Outcome, change: records.Change) -> records.Outcome:
         stored = self._resources.get(before.resource_id or change.resource_id)
@@ -503,12 +398,6 @@ class Unit:
             modified_at=stored.modified_at,
             document=stored.document,
         )
-
-
-def _shown(member: memberships.Member) -> dict[str, str]:
-    """Bring a member to the form that filters are about."""
-    shown = {"value": str(member.id), "type": member.type}
-    return shown if member.display is None else {**shown, "display": member.display}
 
 
 def _refusal(change: records.Change, reason: errors.ScimError) -> records.Outcome:
