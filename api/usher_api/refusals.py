@@ -82,6 +82,14 @@ def no_memory() -> errors.Unavailable:
     )
 
 
+def no_turn(wait: float) -> errors.Unavailable:
+    """Say that a change never came to its turn among the tenant's other writes."""
+    return errors.Unavailable(
+        "Other changes of this tenant were under way all the time; this one was not accepted. Try again.",
+        retry_after=max(1, math.ceil(wait / 5)),
+    )
+
+
 def late() -> errors.Unavailable:
     """Say that the outcome is not known yet."""
     return errors.Unavailable(

@@ -11,7 +11,6 @@ import fastapi
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import request_response
 
 from usher_api import (
     acceptances,
@@ -48,7 +47,7 @@ class DirectRoute(fastapi.routing.APIRoute):
 
     def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.app = request_response(acceptances.answering(endpoint))
+        self.app = acceptances.serving(endpoint)
         self.path_regex = re.compile(OPEN.sub(_narrowed, self.path_regex.pattern))
         if self.methods and "GET" in self.methods:
             self.methods.add("HEAD")  # RFC 9110 §9.1; the server leaves the body out

@@ -19,7 +19,7 @@ import redis
 import redis.asyncio
 import structlog
 
-from usher_api import metrics, refusals, retries
+from usher_api import metrics, refusals, retries, turns
 from usher_core import errors, ids, settings
 from usher_core import metrics as core_metrics
 from usher_core.changes import bulks, progresses, records, revocations
@@ -61,6 +61,7 @@ class Writes:
         self._retries = retries.Retries(self._client, database, wait=config.apply_wait)
         self._jobs_client: redis.Redis = connections.connect(config.redis_url)
         self._jobs = jobs.queue(self._jobs_client)
+        self._turns = turns.Turns(config.shared_writes)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -174,32 +175,53 @@ class Writes:
         if principal.suspension is not None and not fenced:
             raise errors.Forbidden(principal.suspension)
         started = time.perf_counter()
-        promised = bool(fenced) or change.told_later
+        tenant, promised = principal.tenant, bool(fenced) or change.told_later
         limits = appends.Limits(principal.config.requests_per_second, principal.config.max_pending_changes)
         with self._replies.expect(change.change_id) as reply:
             if promised:
                 seen = await self._retries.find(asking.retry_key)
-                if seen is None or (earlier := await self._retries.outcome(principal.tenant, seen)) is None:
-                    change = await self._promise(principal.tenant, change, fenced, limits, cost)
-                    cost = 0
-                else:
+                if seen is not None and (earlier := await self._retries.outcome(tenant, seen)) is not None:
                     return earlier
-            item = self._item(change, asking, cost, insists=promised)
+                change = await self._promise(tenant, change, fenced, limits, cost)
+                cost = 0
+            elif not self._turns.take(tenant):
+                try:
+                    await self._turns.wait(tenant, patience=self._wait)
+                except TimeoutError:
+                    raise refusals.no_turn(self._wait) from None
             try:
-                await self._append(principal.tenant, item, limits, change)
-            except appends.Seen as exc:
-                earlier = await self._retries.outcome(principal.tenant, retries.Mark.decode(exc.mark))
-                if earlier is not None:
-                    return earlier
-                item = self._item(change, asking, cost, insists=True)
-                await self._append(principal.tenant, item, limits, change)
-            metrics.ACCEPTED.labels(change.operation).inc()
-            if change.told_later:
-                return change.change_id
-            async with self._retries.waiting(item, asking.is_gone):
-                outcome = await self._in_time(reply) or await self._look_up(principal.tenant, change, item)
-        metrics.WAIT.observe(time.perf_counter() - started)
+                outcome = await self._queue(tenant, change, asking, limits, cost, reply)
+            finally:
+                if not promised:
+                    self._turns.leave(tenant)
+        if isinstance(outcome, records.Outcome):
+            metrics.WAIT.observe(time.perf_counter() - started)
         return outcome
+
+    async def _queue(
+        self,
+        tenant: ids.TenantId,
+        change: records.Change,
+        asking: Asking,
+        limits: appends.Limits,
+        cost: int,
+        reply: asyncio.Future[records.Outcome],
+    ) -> records.Outcome | ids.ChangeId:
+        """Append a change and wait for its outcome, or for that of the request of which this is a retry."""
+        item = self._item(change, asking, cost, insists=change.promised)
+        try:
+            await self._append(tenant, item, limits, change)
+        except appends.Seen as exc:
+            earlier = await self._retries.outcome(tenant, retries.Mark.decode(exc.mark))
+            if earlier is not None:
+                return earlier
+            item = self._item(change, asking, cost, insists=True)
+            await self._append(tenant, item, limits, change)
+        metrics.ACCEPTED.labels(change.operation).inc()
+        if change.told_later:
+            return change.change_id
+        async with self._retries.waiting(item, asking.is_gone):
+            return await self._in_time(reply) or await self._look_up(tenant, change, item)
 
     def _item(self, change: records.Change, asking: Asking, cost: int, *, insists: bool) -> appends.Item:
         mark = ""

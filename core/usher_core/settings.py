@@ -44,6 +44,11 @@ class Settings(pydantic_settings.BaseSettings):
     apply_wait: float = pydantic.Field(
         default=25.0, gt=0, le=55, description="How long a request waits for the outcome of its change."
     )
+    shared_writes: int = pydantic.Field(
+        default=6,
+        ge=1,
+        description="Writes of one tenant under way in an api process while other tenants write too.",
+    )
     max_body_bytes: int = pydantic.Field(default=1_048_576, ge=1024)
     bulk_max_operations: int = pydantic.Field(
         default=1000, ge=1, le=10_000, description="Operations in one bulk request."
