@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +83,18 @@ async def connect() -> client.ApiClient:
         raise errors.ConfigurationInvalid(
             f"no way to the Kubernetes API: run in a pod with a service account, or set KUBECONFIG ({exc})"
         ) from exc
+    configuration.proxy = configuration.proxy or proxy_of(configuration.host)
+    # Else each request looks for a .netrc, which is slow, and might send what is in it as a login.
+    configuration.client_session_kwargs = {"trust_env": False}
     return client.ApiClient(configuration=configuration)
+
+
+def proxy_of(url: str) -> str | None:
+    """Find the proxy on the way to a URL, as the environment names it (HTTPS_PROXY, NO_PROXY)."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.hostname is None or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies_environment().get(parts.scheme)
 
 
 async def require_crd(api: client.ApiClient) -> None:

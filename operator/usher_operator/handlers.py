@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -22,6 +22,20 @@ WATCHED_LABEL = "usher.dev/tenant"
 """Secrets and ConfigMaps with this label are watched, if the operator may; ours have it."""
 
 _KINDS = {"secrets": "Secret", "configmaps": "ConfigMap"}
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Keeps nothing of objects to compare them with: events alone are handled, and `_matters` compares."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Take nothing out of an object; by default it would be copied at each event."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> None:
+        """Find nothing."""
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
 
 
 class _Patience:
@@ -50,6 +64,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.scanning.disabled = True  # no right to list CRDs or namespaces
     settings.peering.standalone = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoEssence()
     settings.queueing.idle_timeout = 1.0  # a task an object is much memory where there are many
     # A watch that lost its peer says nothing: it is opened anew, whatever happens.
     settings.watching.server_timeout = 240

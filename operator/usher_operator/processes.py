@@ -21,6 +21,7 @@ from typing import Any
 
 import kopf
 import structlog
+import uvloop
 from kubernetes.aio import client
 
 from usher_core import errors
@@ -66,7 +67,8 @@ def run(options: Options) -> None:
     """Run the operator until a signal stops it; leave the process at once when another one is to work."""
     # kopf tells of each call of each handler; what matters `looks` logs.
     logging.getLogger("kopf.objects").setLevel(max(logging.WARNING, logging.getLogger().level))
-    asyncio.run(_until_signalled(options))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(options))
 
 
 async def serve(options: Options) -> None:
