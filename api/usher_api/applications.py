@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from usher_api import middlewares, routes, specifications, writes
+from usher_api import calls, middlewares, routes, specifications, writes
 from usher_core import errors, logs, metrics, settings
 from usher_core.queues import allowances
 from usher_core.scim import schemas
@@ -70,7 +70,7 @@ def build(config: settings.Settings) -> middlewares.Envelope:
         # What was imported lives for good: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        app.state.services = routes.Services(
+        app.state.services = calls.Services(
             config, database, authenticator, writer, allowances.Allowances(writer.client)
         )
         app.state.schema_seen = asyncio.create_task(_see_schema(database), name="schema")

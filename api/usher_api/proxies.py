@@ -1,6 +1,6 @@
 """Where a request was sent as its client knows it, scheme and host, also behind proxies.
 
-`routes.enter` asks once for each request. Invariant: a header about the way here is believed only as far as
+`calls.enter` asks once for each request. Invariant: a header about the way here is believed only as far as
 trusted proxies wrote it (`USHER_TRUSTED_PROXIES`), what is malformed counts as not said, and what comes out
 can stand in a URL.
 """

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import fastapi
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,20 +15,15 @@ from usher_api import (
     acceptances,
     answers,
     bulks,
+    calls,
     policies,
-    proxies,
-    reads,
     representations,
     requests,
-    retries,
-    writes,
 )
-from usher_core import errors, ids, settings
+from usher_core import errors, ids
 from usher_core.changes import records, snapshots
-from usher_core.queues import allowances
-from usher_core.scim import discoveries, patches, projections, schemas, searches
-from usher_core.store import cursors, databases, resources
-from usher_core.tenants import authentications, configs
+from usher_core.scim import discoveries, patches, schemas, searches
+from usher_core.store import cursors, resources
 
 BASE_PATH = answers.BASE_PATH
 # RFC 7644 §3.2: endpoints of no resource type, so that a path to one of them leads nowhere else.
@@ -62,140 +56,6 @@ def _narrowed(opened: re.Match[str]) -> str:
 router = fastapi.APIRouter(route_class=DirectRoute)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Services:
-    """What the handlers of one process share."""
-
-    settings: settings.Settings
-    database: databases.Database
-    authenticator: authentications.Authenticator
-    writes: writes.Writes
-    allowances: allowances.Allowances
-    cursor_keys: cursors.Keys = dataclasses.field(default_factory=cursors.Keys)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """One authenticated request to one tenant."""
-
-    request: Request
-    services: Services
-    principal: authentications.Principal
-    base_url: str
-
-    @property
-    def tenant(self) -> ids.TenantId:
-        """The tenant that the token belongs to."""
-        return self.principal.tenant
-
-    @property
-    def registry(self) -> schemas.Registry:
-        """The schemas and resource types that the tenant has."""
-        return self.principal.registry
-
-    @property
-    def config(self) -> configs.TenantConfig:
-        """What the tenant lets its identity provider do."""
-        return self.principal.config
-
-    @property
-    def resource_type(self) -> schemas.ResourceType:
-        """What is served at the endpoint in the path; 404 when there is nothing."""
-        return self.registry.by_endpoint(self.request.path_params["endpoint"])
-
-    @property
-    def resource_id(self) -> ids.ResourceId:
-        """The id in the path; 404 when it can't be one of ours."""
-        return requests.resource_id(self.request.path_params["resource_id"], self.resource_type.name)
-
-    @property
-    def reads(self) -> reads.Reads:
-        """What answers the searches of this tenant."""
-        services = self.services
-        return reads.Reads(
-            services.settings,
-            services.database,
-            self.registry,
-            services.cursor_keys,
-            self.tenant,
-            self.base_url,
-        )
-
-    async def body(self) -> Any:
-        """Read the body as JSON."""
-        return await requests.body(self.request, self.services.settings.max_body_bytes)
-
-    def presenter(self, resource_type: schemas.ResourceType) -> representations.Presenter:
-        """Represent resources as this request asks for."""
-        query = requests.query(self.request)
-        projection = projections.parse(
-            query.get("attributes"), query.get("excludedAttributes"), resource_type
-        )
-        return representations.Presenter(self.registry, resource_type, self.base_url, projection)
-
-    async def submit(
-        self,
-        operation: records.Operation,
-        resource_type: schemas.ResourceType,
-        resource_id: ids.ResourceId,
-        body: Any,
-    ) -> records.Outcome:
-        """Send one change through the queue and wait for its outcome.
-
-        Raises:
-            AnsweredLater: the client is answered 202.
-        """
-        outcome = await self.services.writes.submit(
-            self.principal,
-            operation,
-            resource_type.name,
-            resource_id,
-            body,
-            if_match=requests.if_match(self.request),
-            asking=await self.asking(),
-        )
-        if isinstance(outcome, records.Outcome):
-            return outcome
-        raise acceptances.AnsweredLater(outcome, f"{self.base_url}/{resource_type.endpoint}/{resource_id}")
-
-    async def asking(self) -> writes.Asking:
-        """Tell how this request asks for its change; call it when the body was read."""
-        request, services = self.request, self.services
-        retry_key = ""
-        if request.method in retries.METHODS:
-            retry_key = retries.key(
-                await services.cursor_keys.of(services.database, self.tenant),
-                self.tenant,
-                self.principal.token_id,
-                request.method,
-                requests.target(request),
-                requests.headers(request),
-                request.scope.get("usher.body", b""),
-            )
-        later = requests.prefers_async(request)
-        return writes.Asking(request.scope["request_id"], retry_key, later, requests.is_gone(request))
-
-
-async def enter(request: Request) -> Call:
-    """Authenticate a request that reads, and see that its tenant does not read too often."""
-    call = await _enter(request)
-    if call.principal.suspension is not None:
-        raise errors.Forbidden(call.principal.suspension)
-    await call.services.allowances.spend(call.tenant, call.config.reads_per_second)
-    return call
-
-
-async def _enter(request: Request) -> Call:
-    """Authenticate a request."""
-    services = cast("Services", request.app.state.services)
-    headers = requests.headers(request)
-    origin = proxies.origin(request.scope, headers, services.settings.trusted_proxies)
-    principal = await services.authenticator.authenticate(headers.get("authorization"), origin.host)
-    structlog.contextvars.bind_contextvars(tenant=str(principal.tenant))
-    base_url = requests.base_url(origin, principal, services.settings, BASE_PATH)
-    return Call(request, services, principal, base_url)
-
-
 # Discovery (RFC 7644 §4)
 
 
@@ -205,6 +65,8 @@ async def service_provider_config(request: Request) -> Response:
     call = await _enter_to_discover(request)
     config = discoveries.service_provider_config(
         call.base_url,
+        patch=policies.admits_patches(call.config, call.registry),
+        bulk=policies.admits_writes(call.config, call.registry),
         bulk_operations=call.services.settings.bulk_max_operations,
         bulk_payload=call.services.settings.bulk_max_payload,
         max_results=call.services.settings.max_page_size,
@@ -244,8 +106,8 @@ async def one_schema(request: Request) -> Response:
     return answers.answer(request, 200, discoveries.schema(described, call.base_url))
 
 
-async def _enter_to_discover(request: Request) -> Call:
-    call = await enter(request)
+async def _enter_to_discover(request: Request) -> calls.Call:
+    call = await calls.enter(request)
     if "filter" in requests.query(request):
         raise errors.Forbidden("Discovery can't be filtered.")  # RFC 7644 §4
     return call
@@ -257,14 +119,14 @@ async def _enter_to_discover(request: Request) -> Call:
 @router.api_route(BASE_PATH + "/Me", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 async def me(request: Request) -> Response:
     """Say that there is nobody here to be (RFC 7644 §3.11)."""
-    await enter(request)
+    await calls.enter(request)
     raise errors.NotImplementedYet(answers.NOBODY_IS_ME)
 
 
 @router.get(BASE_PATH)
 async def query_all(request: Request) -> Response:
     """List the resources of every type that a filter matches."""
-    call = await enter(request)
+    call = await calls.enter(request)
     kinds = call.registry.resource_types
     return await _list(call, kinds, searches.from_parameters(requests.query(request)))
 
@@ -272,7 +134,7 @@ async def query_all(request: Request) -> Response:
 @router.post(BASE_PATH + "/.search")
 async def search_all(request: Request) -> Response:
     """List resources of every type, asked for in the body (RFC 7644 §3.4.3)."""
-    call = await enter(request)
+    call = await calls.enter(request)
     kinds = call.registry.resource_types
     return await _list(call, kinds, searches.from_message(await call.body()))
 
@@ -280,26 +142,26 @@ async def search_all(request: Request) -> Response:
 @router.get(BASE_PATH + "/{endpoint}")
 async def query(request: Request) -> Response:
     """List the resources that a filter matches."""
-    call = await enter(request)
+    call = await calls.enter(request)
     return await _list(call, (call.resource_type,), searches.from_parameters(requests.query(request)))
 
 
 @router.post(BASE_PATH + "/{endpoint}/.search")
 async def search(request: Request) -> Response:
     """List resources, asked for in the body (RFC 7644 §3.4.3)."""
-    call = await enter(request)
+    call = await calls.enter(request)
     kind = call.resource_type
     return await _list(call, (kind,), searches.from_message(await call.body()))
 
 
-async def _list(call: Call, kinds: Sequence[schemas.ResourceType], search: searches.Search) -> Response:
+async def _list(call: calls.Call, kinds: Sequence[schemas.ResourceType], search: searches.Search) -> Response:
     return answers.answer(call.request, 200, await call.reads.search(kinds, search))
 
 
 @router.get(BASE_PATH + "/{endpoint}/{resource_id}")
 async def retrieve(request: Request) -> Response:
     """Show one resource."""
-    call = await enter(request)
+    call = await calls.enter(request)
     kind = call.resource_type
     presenter = call.presenter(kind)
     resource = await resources.find(
@@ -325,7 +187,7 @@ async def retrieve(request: Request) -> Response:
 @router.post(BASE_PATH + "/{endpoint}")
 async def create(request: Request) -> Response:
     """Create a resource."""
-    call = await _enter_to_write(request)
+    call = await calls.enter_to_write(request)
     kind = call.resource_type
     policies.admit_create(call.config, kind)
     presenter = call.presenter(kind)
@@ -338,7 +200,7 @@ async def create(request: Request) -> Response:
 @router.put(BASE_PATH + "/{endpoint}/{resource_id}")
 async def replace(request: Request) -> Response:
     """Replace a resource."""
-    call = await _enter_to_write(request)
+    call = await calls.enter_to_write(request)
     kind = call.resource_type
     policies.admit_change(call.config, kind)
     presenter = call.presenter(kind)
@@ -351,7 +213,7 @@ async def replace(request: Request) -> Response:
 @router.patch(BASE_PATH + "/{endpoint}/{resource_id}")
 async def patch(request: Request) -> Response:
     """Change parts of a resource."""
-    call = await _enter_to_write(request)
+    call = await calls.enter_to_write(request)
     kind = call.resource_type
     presenter = call.presenter(kind)
     target = call.resource_id
@@ -368,7 +230,7 @@ async def patch(request: Request) -> Response:
 @router.delete(BASE_PATH + "/{endpoint}/{resource_id}")
 async def delete(request: Request) -> Response:
     """Delete a resource."""
-    call = await _enter_to_write(request)
+    call = await calls.enter_to_write(request)
     kind = call.resource_type
     policies.admit_delete(call.config, kind)
     await call.submit("delete", kind, call.resource_id, None)
@@ -378,7 +240,7 @@ async def delete(request: Request) -> Response:
 @router.post(BASE_PATH + "/Bulk")
 async def bulk(request: Request) -> Response:
     """Create, change and delete many resources (RFC 7644 §3.7)."""
-    call = await _enter_to_write(request)
+    call = await calls.enter_to_write(request)
     limits = call.services.settings
     desk = bulks.Bulks(call.registry, call.config, call.base_url)
     try:
@@ -402,16 +264,8 @@ async def bulk(request: Request) -> Response:
     return answers.answer(request, 200, desk.answer(prepared, outcomes))
 
 
-async def _enter_to_write(request: Request) -> Call:
-    call = await _enter(request)
-    if call.principal.suspension is not None and call.config.suspend_revocations:
-        raise errors.Forbidden(call.principal.suspension)
-    call.principal.require_writer()
-    return call
-
-
 async def _show(
-    call: Call,
+    call: calls.Call,
     presenter: representations.Presenter,
     resource_id: ids.ResourceId,
     outcome: records.Outcome,
