@@ -157,19 +157,24 @@ class _Trial:
 
     def _repeated(self, attempt: Attempt) -> Iterator[replays.Question]:
         """Look for the request whose outcome was given to this one, which has no row of its own."""
-        for earlier in self._alike[_fingerprint(attempt)]:
-            for row in (entry.row for entry in self._by_attempt[earlier.number]):
-                if (
-                    earlier.sent < attempt.ended
-                    and row.status < 300
-                    and _status(row, attempt.operation) == attempt.status
-                    and (not earlier.is_definite or attempt.sent_wall <= row.applied_at + REPLAYED_FOR)
-                ):
-                    # Its effect was known by the time of the second answer.
-                    self._ended[earlier.number] = min(self._ended[earlier.number], attempt.ended)
-                    yield self._still_so(attempt, row)
-                    return
-        self._say("answers", f"{_name(attempt)} was answered {attempt.status}, and there is no row of it")
+        found = [
+            (earlier, row)
+            for earlier in self._alike[_fingerprint(attempt)]
+            for row in (entry.row for entry in self._by_attempt[earlier.number])
+            if earlier.sent < attempt.ended
+            and row.status < 300
+            and _status(row, attempt.operation) == attempt.status
+            and (not earlier.is_definite or attempt.sent_wall <= row.applied_at + REPLAYED_FOR)
+            # More than one may have been applied, as when a user is deactivated and revived in between.
+            and (not attempt.seen or attempt.seen[0]["version"] == row.version)
+        ]
+        if not found:
+            self._say("answers", f"{_name(attempt)} was answered {attempt.status}, and there is no row of it")
+            return
+        earlier, row = max(found, key=lambda one: one[1].applied_at)
+        # Its effect was known by the time of the second answer.
+        self._ended[earlier.number] = min(self._ended[earlier.number], attempt.ended)
+        yield self._still_so(attempt, row)
 
     def _still_so(self, attempt: Attempt, row: Row) -> replays.Question:
         wanted = row.resource_id
