@@ -51,6 +51,9 @@ class Agenda:
             delay = None
             try:
                 delay = await look(key)
+            except asyncio.CancelledError:
+                delay = 0.0  # nobody knows how far it came
+                raise
             finally:
                 self._busy.discard(key)
                 if delay is not None:

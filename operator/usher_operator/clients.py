@@ -6,6 +6,7 @@ words may quote a Secret.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import urllib.parse
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import structlog
 from kubernetes.aio import client, config
 
 from usher_core import errors
@@ -22,6 +24,9 @@ from usher_core.tenants.manifests import GROUP, VERSION
 from usher_operator import metrics
 
 REQUEST_TIMEOUT = 15.0  # seconds
+RETRY = 2.0  # seconds
+
+log = structlog.get_logger(__name__)
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -98,22 +103,28 @@ def proxy_of(url: str) -> str | None:
 
 
 async def require_crd(api: client.ApiClient) -> None:
-    """Insist on the ScimTenant resource: it is looked for once, at start.
+    """Insist on the ScimTenant resource, once, at start; an API server that is away is waited for.
 
     Raises:
-        ConfigurationInvalid: it is not installed, or the API server can't be reached.
+        ConfigurationInvalid: it is not installed, or the API server refuses to tell.
     """
-    try:
-        with asking(f"the resources of {GROUP}/{VERSION}"):
-            found = await client.CustomObjectsApi(api).get_api_resources(
-                GROUP, VERSION, _request_timeout=REQUEST_TIMEOUT
-            )
-    except KubernetesUnavailable as exc:
-        if exc.status != 404:
-            raise errors.ConfigurationInvalid(str(exc)) from exc
-        names = []
-    else:
-        names = [resource.name for resource in found.resources]
+    while True:
+        try:
+            with asking(f"the resources of {GROUP}/{VERSION}"):
+                found = await client.CustomObjectsApi(api).get_api_resources(
+                    GROUP, VERSION, _request_timeout=REQUEST_TIMEOUT
+                )
+        except KubernetesUnavailable as exc:
+            if exc.is_refusal:
+                raise errors.ConfigurationInvalid(str(exc)) from exc
+            if exc.status == 404:
+                names = []
+                break
+            log.warning("API server is away", reason=str(exc))
+            await asyncio.sleep(max(exc.retry_after, RETRY))
+        else:
+            names = [resource.name for resource in found.resources]
+            break
     if "scimtenants" not in names:
         raise errors.ConfigurationInvalid(
             f"the CustomResourceDefinition scimtenants.{GROUP} with the version {VERSION} is not installed"

@@ -6,7 +6,8 @@ older version never takes the place of a younger one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import collections
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 Body = Mapping[str, Any]
@@ -29,6 +30,12 @@ class Inventory:
 
     def __init__(self) -> None:
         self._bodies: dict[Key, Body] = {}
+        self._sources: collections.Counter[tuple[str, str, str]] = collections.Counter()
+
+    @property
+    def sources(self) -> int:
+        """How many Secrets and ConfigMaps hold metadata and schemas; one that is shared counts once."""
+        return len(self._sources)
 
     def __len__(self) -> int:
         return len(self._bodies)
@@ -44,9 +51,12 @@ class Inventory:
         """Take in what an object has become; tells whether that is news."""
         key = key_of(body)
         before = self._bodies.get(key)
-        if before is not None and _is_older(body, before):
-            return False
+        if before is not None:
+            if _is_older(body, before):
+                return False
+            self._forget_sources(before)
         self._bodies[key] = body
+        self._sources.update(_sources(body))
         return True
 
     def drop(self, body: Body) -> None:
@@ -55,6 +65,13 @@ class Inventory:
         before = self._bodies.get(key)
         if before is not None and before["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._bodies[key]
+            self._forget_sources(before)
+
+    def _forget_sources(self, body: Body) -> None:
+        for place in _sources(body):
+            self._sources[place] -= 1
+            if not self._sources[place]:
+                del self._sources[place]
 
     def naming(self, namespace: str, kind: str, name: str) -> Iterator[Key]:
         """Find the tenants that name a Secret or ConfigMap of their namespace."""
@@ -65,12 +82,26 @@ class Inventory:
 
 def references(body: Body) -> set[tuple[str, str]]:
     """List the Secrets and ConfigMaps that an object names, as kind and name; what is malformed is none."""
-    spec = body.get("spec") or {}
-    found = [("Secret", token.get("secretRef")) for token in spec.get("tokens") or ()]
+    refs = [token.get("secretRef") for token in (body.get("spec") or {}).get("tokens") or ()]
+    named = {(kind, name) for _, kind, name in _sources(body)}
+    return named | {("Secret", name) for name in _names(refs)}
+
+
+def _sources(body: Body) -> set[tuple[str, str, str]]:
+    """List what an object's metadata and schemas are read from: namespace, kind and name."""
+    spec, namespace = body.get("spec") or {}, body["metadata"]["namespace"]
     saml = (spec.get("sso") or {}).get("saml") or {}
-    found += [("Secret", saml.get("metadataSecretRef")), ("ConfigMap", saml.get("metadataConfigMapRef"))]
-    found.append(("ConfigMap", (spec.get("provisioning") or {}).get("schemasConfigMapRef")))
-    return {(kind, ref["name"]) for kind, ref in found if ref and "name" in ref}
+    secrets = [saml.get("metadataSecretRef")]
+    config_maps = [
+        saml.get("metadataConfigMapRef"),
+        (spec.get("provisioning") or {}).get("schemasConfigMapRef"),
+    ]
+    named = {(namespace, "Secret", name) for name in _names(secrets)}
+    return named | {(namespace, "ConfigMap", name) for name in _names(config_maps)}
+
+
+def _names(refs: Iterable[Any]) -> Iterator[str]:
+    return (ref["name"] for ref in refs if isinstance(ref, Mapping) and "name" in ref)
 
 
 def _is_older(body: Body, before: Body) -> bool:

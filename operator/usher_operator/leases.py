@@ -43,7 +43,7 @@ class Timing:
 
 
 class LeaseLost(errors.UsherError):
-    """The lease could not be kept: leave the process, so that nothing of it works on."""
+    """Another operator has the lease: leave the process, so that nothing of it works on."""
 
 
 class Lease:
@@ -63,16 +63,25 @@ class Lease:
     async def hold(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lease, work for as long as it is held, and give it back at the end.
 
+        While the API server is away for too long nobody works; the work begins anew with the lease.
+
         Raises:
-            LeaseLost: it was lost; the work was ended, or given `grace` to end.
+            LeaseLost: another one has it, or the work did not end within `grace`.
         """
-        await self._acquire()
+        while not await self._try(self._claim()):  # noqa: ASYNC110 - the API server has no event for us
+            await asyncio.sleep(self._timing.retry)
+        while not await self._work(work):
+            await self._regain()
+
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Work while the lease is held; tells whether the work came to its own end."""
         renewed = time.monotonic()
         log.info("lease acquired", lease=self._name, holder=self._holder)
         metrics.LEADS.set(1)
         working = asyncio.ensure_future(work())
+        is_held = True
         try:
-            while not working.done():
+            while is_held and not working.done():
                 left = renewed + self._timing.deadline - time.monotonic()
                 await asyncio.wait({working}, timeout=max(0.0, min(self._timing.retry, left)))
                 if working.done():
@@ -80,19 +89,34 @@ class Lease:
                 began = time.monotonic()
                 if await self._try(self._renewal(), at_most=renewed + self._timing.deadline - began):
                     renewed = began
-                elif self._is_anothers() or time.monotonic() >= renewed + self._timing.deadline:
-                    log.error("lease lost", lease=self._name, holder=self._holder)
-                    raise LeaseLost(f"the lease {self._namespace}/{self._name} is lost")
+                elif self._is_anothers():
+                    raise self._lost("another one has it")
+                else:
+                    is_held = time.monotonic() < renewed + self._timing.deadline
         finally:
             metrics.LEADS.set(0)
             working.cancel()
             await asyncio.wait({working}, timeout=self._timing.grace)
-        await self._try(self._renewal(holder=""))
-        await working
+        if is_held:
+            await self._try(self._renewal(holder=""))
+            await working
+            return True
+        if not working.done():
+            raise self._lost("the work does not end")
+        if not working.cancelled():
+            await working  # it ended meanwhile, perhaps by a fault of its own
+        log.warning("lease not renewed in time: no work until it is", lease=self._name, holder=self._holder)
+        return False
 
-    async def _acquire(self) -> None:
-        while not await self._try(self._claim()):  # noqa: ASYNC110 - the API server has no event for us
+    async def _regain(self) -> None:
+        while not await self._try(self._claim()):
+            if self._is_anothers() and self._seen is not None:
+                raise self._lost("another one has it")
             await asyncio.sleep(self._timing.retry)
+
+    def _lost(self, why: str) -> LeaseLost:
+        log.error("lease lost", lease=self._name, holder=self._holder, reason=why)
+        return LeaseLost(f"the lease {self._namespace}/{self._name} is lost: {why}")
 
     async def _try(self, attempt: Awaitable[bool], *, at_most: float = math.inf) -> bool:
         try:
@@ -103,6 +127,7 @@ class Lease:
                 log.warning("lease not renewed", lease=self._name, reason=str(exc))
             return False
         except TimeoutError:
+            metrics.REFUSED.labels("none").inc()
             log.warning("lease not renewed", lease=self._name, reason="no answer in time")
             return False
 
@@ -118,7 +143,8 @@ class Lease:
         if seen is None or (seen.holder_identity, seen.renew_time) != (spec.holder_identity, spec.renew_time):
             self._seen, self._seen_at = lease, time.monotonic()
         silent = time.monotonic() - self._seen_at
-        if spec.holder_identity and silent < float(spec.lease_duration_seconds or self._timing.duration):
+        is_ours, life = spec.holder_identity == self._holder, spec.lease_duration_seconds
+        if spec.holder_identity and not is_ours and silent < float(life or self._timing.duration):
             return False
         now = datetime.now(UTC)
         lease.spec = client.V1LeaseSpec(
@@ -126,7 +152,7 @@ class Lease:
             lease_duration_seconds=int(self._timing.duration),
             acquire_time=now,
             renew_time=now,
-            lease_transitions=(spec.lease_transitions or 0) + 1,
+            lease_transitions=(spec.lease_transitions or 0) + (not is_ours),
         )
         await self._replace(lease)
         return True

@@ -213,6 +213,10 @@ async def _postpone(service: Service, body: Body, exc: errors.UsherError) -> flo
     if status in (404, 409):
         # It is another one by now, or gone: the watch will tell, if it has not.
         metrics.LOOKS.labels("changed").inc()
+        if service.inventory.get(key) is None:
+            service.statuses.forget(key)
+            service.failures.forget(key)
+            return None
         return service.failures.delay(key)
     refused = isinstance(exc, clients.KubernetesUnavailable) and exc.is_refusal
     wanted = exc.retry_after if isinstance(exc, clients.KubernetesUnavailable) else 0.0

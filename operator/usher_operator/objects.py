@@ -7,6 +7,8 @@ was looked at.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from kubernetes.aio import client
@@ -35,7 +37,7 @@ class Objects:
             KubernetesUnavailable: 404 and 409 mean that the object is gone.
         """
         key, metadata = inventories.key_of(body), {"uid": body["metadata"]["uid"]}
-        with clients.asking(f"the status of ScimTenant {key.name}"):
+        with self._asking(body, f"the status of ScimTenant {key.name}"):
             answer = await self._api.patch_namespaced_custom_object_status(
                 manifests.GROUP, manifests.VERSION, key.namespace, PLURAL, key.name,
                 {"metadata": metadata, "status": changes},
@@ -52,13 +54,24 @@ class Objects:
         """
         key = inventories.key_of(body)
         standing = {name: body["metadata"][name] for name in ("uid", "resourceVersion")}
-        with clients.asking(f"the metadata of ScimTenant {key.name}"):
+        with self._asking(body, f"the metadata of ScimTenant {key.name}"):
             answer = await self._api.patch_namespaced_custom_object(
                 manifests.GROUP, manifests.VERSION, key.namespace, PLURAL, key.name,
                 {"metadata": standing | changes},
                 _content_type=_MERGE, _request_timeout=clients.REQUEST_TIMEOUT,
             )  # fmt: skip
         self._take_in(answer)
+
+    @contextlib.contextmanager
+    def _asking(self, body: Body, what: str) -> Iterator[None]:
+        try:
+            with clients.asking(what):
+                yield
+        except clients.KubernetesUnavailable as exc:
+            if exc.status == 404:
+                # A watch that had to begin anew tells of what is there, not of what has gone meanwhile.
+                self._inventory.drop(body)
+            raise
 
     def _take_in(self, answer: object) -> None:
         # The answer to taking the last finalizer off is an object that is no more.

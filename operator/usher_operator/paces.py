@@ -23,7 +23,7 @@ FIRST_RETRY_OF_REFUSED = 15.0
 LONGEST_RETRY = 30.0
 RESUMED_PER_SECOND = 50.0  # tenants that a new operator finds in order
 
-MANY = 500  # tenants; of more than that, sources that were in order are read every quarter of an hour
+MANY = 500  # Secrets and ConfigMaps of metadata and schemas; of more, those in order are read less often
 REMEMBERED = 900.0
 
 
@@ -80,9 +80,9 @@ def at_first(body: Body, known: int) -> float:
     return random.uniform(0, known / RESUMED_PER_SECOND) if in_order else 0.0  # noqa: S311
 
 
-def memory(known: int) -> float:
-    """Tell for how many seconds a source is believed when so many tenants are known."""
-    return REMEMBERED if known > MANY else 0.0
+def memory(sources: int) -> float:
+    """Tell for how many seconds a source is believed where there are so many."""
+    return REMEMBERED if sources > MANY else 0.0
 
 
 class Failures:

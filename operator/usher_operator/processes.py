@@ -84,12 +84,12 @@ async def serve(options: Options) -> None:
         await clients.require_crd(api)
         service = _service(options, api, database, holder)
         with metrics.served(options.metrics_port):
-            async with ports.served(options.liveness_port, lambda: _health(service)):
+            liveness = ports.served(options.liveness_port, lambda: _health(service))
+            async with liveness, _Shift(options, service) as shift:
                 if options.lease is None:
-                    await _work(options, service)
+                    await shift.work()
                 else:
-                    lease = leases.Lease(api, *options.lease, holder)
-                    await lease.hold(lambda: _work(options, service))
+                    await leases.Lease(api, *options.lease, holder).hold(shift.work)
 
 
 async def _until_signalled(options: Options) -> None:
@@ -128,41 +128,73 @@ def _service(
         statuses=status_writes.Writer(written, inventory),
         announcer=announcements.Announcer(core),
         sources=sources.RememberedSources(
-            sources.KubernetesSources(core), lambda: paces.memory(len(inventory))
+            sources.KubernetesSources(core), lambda: paces.memory(inventory.sources)
         ),
         public_url=options.public_url,
         redis_url=options.redis_url,
     )
 
 
-async def _work(options: Options, service: looks.Service) -> None:
-    """Watch and look, until a signal stops kopf or another operator has taken over."""
-    log.info("operator starts", namespaces=list(options.namespaces) or "all")
-    service.leads = True
-    working = [
-        asyncio.create_task(service.agenda.work(functools.partial(looks.look, service)))
-        for _ in range(AT_ONCE)
-    ]
-    working.append(asyncio.create_task(statistics.keep(service)))
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=handlers.registry(watch_sources=options.watch_sources),
-            memo=kopf.Memo(service=service),
+class _Shift:
+    """Watches from the first time that this operator is to work on, and looks while it is to work.
+
+    Watching writes nothing, so it goes on while the lease can't be kept: nothing is missed meanwhile.
+    """
+
+    def __init__(self, options: Options, service: looks.Service) -> None:
+        self._options = options
+        self._service = service
+        self._watching: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> _Shift:
+        self._task = asyncio.current_task()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watching is not None:
+            self._watching.remove_done_callback(self._leave)
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+
+    async def work(self) -> None:
+        """Look after the tenants until a signal stops kopf or another operator has taken over."""
+        service = self._service
+        if self._watching is None:
+            log.info("operator starts", namespaces=list(self._options.namespaces) or "all")
+            self._watching = asyncio.create_task(self._watch())
+            self._watching.add_done_callback(self._leave)
+        look = functools.partial(looks.look, service)
+        working = [asyncio.create_task(service.agenda.work(look)) for _ in range(AT_ONCE)]
+        working.append(asyncio.create_task(statistics.keep(service)))
+        service.leads = True
+        try:
+            await asyncio.wait({self._watching, *working}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            service.leads = False
+            for task in working:
+                task.cancel()
+            ended = await asyncio.gather(*working, return_exceptions=True)
+        for outcome in ended:
+            # The tasks that were cancelled just now ended as they should.
+            if isinstance(outcome, Exception):
+                raise outcome
+        await self._watching
+
+    def _leave(self, _: object) -> None:
+        """End although nobody works: the signal came while the lease could not be kept."""
+        if not self._service.leads and self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        await kopf.operator(
+            registry=handlers.registry(watch_sources=self._options.watch_sources),
+            memo=kopf.Memo(service=self._service),
             standalone=True,
-            clusterwide=not options.namespaces,
-            namespaces=options.namespaces,
+            clusterwide=not self._options.namespaces,
+            namespaces=self._options.namespaces,
         )
-    )
-    try:
-        await asyncio.wait({watching, *working}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (*working, watching):
-            task.cancel()
-        ended = await asyncio.gather(watching, *working, return_exceptions=True)
-    for outcome in ended:
-        # The tasks that were cancelled just now ended as they should.
-        if isinstance(outcome, Exception):
-            raise outcome
 
 
 def _health(service: looks.Service) -> dict[str, Any]:

@@ -105,10 +105,20 @@ class Cluster:
             # It may be gone by now.
             self.run("patch", "scimtenant", name, "-n", namespace, "--type=merge", f"--patch={_UNBOUND}")
 
-    def log_in(self, namespace: str, account: str) -> Path:
-        """Write a kubeconfig with a token of a service account, asked of the API server, and nothing else."""
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return str(self._config()["clusters"][0]["cluster"]["server"])
+
+    def log_in(self, namespace: str, account: str, server: str | None = None) -> Path:
+        """Write a kubeconfig with a token of a service account, asked of the API server, and nothing else.
+
+        `server` is where it leads, if not where we go ourselves.
+        """
         token = self.kubectl("create", "token", account, "-n", namespace, "--duration=1h").strip()
-        shown = json.loads(self.kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json"))
+        shown = self._config()
+        if server is not None:
+            shown["clusters"][0]["cluster"]["server"] = server
         shown["users"] = [{"name": account, "user": {"token": token}}]
         (context,) = shown["contexts"]
         context["context"] = {"cluster": context["context"]["cluster"], "user": account}
@@ -116,6 +126,11 @@ class Cluster:
         path.touch(mode=0o600)
         path.write_text(json.dumps(shown))
         return path
+
+    def _config(self) -> Document:
+        words = ("config", "view", "--raw", "--flatten", "--minify", "-o", "json")
+        shown: Document = json.loads(self.kubectl(*words))
+        return shown
 
 
 _UNBOUND = json.dumps({"metadata": {"finalizers": None}})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from usher_core.embedded.databases import DatabaseUrls
 from usher_core.store import migrations
 from usher_core.testing import servers
 
-# What the tests stand on lies beside them and among the tools, in no package.
+# What the tests stand on lies beside them, among the tools and with the faults, in no package.
 sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1] / "tools"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("tools", "faults")]
 
 import clusters
 import kubetools
+import lines
 import releases
 from controlplane import builds, planes
 
@@ -151,6 +153,23 @@ def own_operator(
         _at_work(cluster, made, namespace),
     ):
         yield made
+
+
+@pytest.fixture
+def line(cluster: clusters.Cluster, release: releases.Release, namespace: str) -> Iterator[lines.Line]:
+    """The one way from the release's operator to the API server; that operator is running."""
+    address = urllib.parse.urlsplit(cluster.server)
+    if address.hostname != "127.0.0.1":
+        pytest.skip(f"{cluster.server} is not on this machine, and its certificate not made out to us")
+    release.stop()
+    with lines.Line(address.port or 443) as made:
+        release.server = f"https://127.0.0.1:{made.port}"
+        try:
+            with _at_work(cluster, release, namespace):
+                yield made
+        finally:
+            release.server = None
+            release.stop()
 
 
 @contextlib.contextmanager

@@ -59,6 +59,8 @@ class Release:
         self._secrets = secrets
         self._operator: processes.KeptProcess | None = None
         self.port = 0
+        self.server: str | None = None
+        """Where its operator finds the API server, if not where we do."""
         (self._deployment,) = (
             it for it in self._of("Deployment") if it["metadata"]["name"].endswith("-operator")
         )
@@ -121,7 +123,7 @@ class Release:
         env = (
             own
             | self._environment(container)
-            | {"KUBECONFIG": str(self.cluster.log_in(self.namespace, name))}
+            | {"KUBECONFIG": str(self.cluster.log_in(self.namespace, name, self.server))}
         )
         self.metrics_port = stacks.free_port()
         ports = ["--liveness", str(port), "--metrics", str(self.metrics_port)]

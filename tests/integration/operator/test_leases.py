@@ -103,9 +103,54 @@ async def test_a_holder_that_can_not_renew_stops_before_another_may_begin(
     await first.works(5)
     cluster.api.faults.append(fault)
     cut = time.monotonic()
+    await asyncio.sleep(TIMING.duration - TIMING.grace)
+    assert not first.working.is_set()
+    assert first.ended_at - cut < TIMING.duration - TIMING.grace
+    await asyncio.sleep(TIMING.duration)
+    assert not first.working.is_set(), "nobody works while it is away"
+    cluster.api.faults.clear()
+    await first.works(5)
+    assert (cluster.get(LEASES, "usher-operator") or {})["spec"]["leaseTransitions"] == 0
+    first.finish.set()
+    await first.task
+
+
+async def test_a_holder_that_was_followed_meanwhile_leaves(cluster: Cluster, api: client.ApiClient) -> None:
+    async def fault(request: rendering.Request) -> int | None:
+        return 503
+
+    first = Candidate(api, "first")
+    await first.works(5)
+    cluster.api.faults.append(fault)
+    await asyncio.sleep(TIMING.duration)
+    await cluster.patch(LEASES, "usher-operator", {"spec": {"holderIdentity": "second"}})
+    cluster.api.faults.clear()
     with pytest.raises(leases.LeaseLost):
         await first.task
-    assert first.ended_at - cut < TIMING.duration - TIMING.grace
+    assert not first.working.is_set()
+    assert holder(cluster) == "second"
+
+
+async def test_a_holder_whose_work_does_not_end_leaves(cluster: Cluster, api: client.ApiClient) -> None:
+    async def fault(request: rendering.Request) -> int | None:
+        return 503
+
+    async def work() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if over.is_set():
+                    raise
+
+    over = asyncio.Event()
+    lease = leases.Lease(api, "identity", "usher-operator", "first", TIMING)
+    holding = asyncio.create_task(lease.hold(work))
+    await asyncio.sleep(1)
+    cluster.api.faults.append(fault)
+    with pytest.raises(leases.LeaseLost):
+        await holding
+    over.set()
     cluster.api.faults.clear()
 
 
