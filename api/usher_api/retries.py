@@ -79,13 +79,23 @@ def key(
 def is_still_true(earlier: resources.Earlier) -> bool:
     """Tell whether the outcome of a first try may be given to a retry.
 
-    The resource must be at the version that the first try made; a deleted one must still be away.
+    The resource must be at the version that the first try made, with nothing of it taken away since; a
+    deleted one must still be away.
     """
-    return earlier.outcome.succeeded and earlier.version_now == earlier.outcome.version
+    is_as_it_left_it = earlier.version_now == earlier.outcome.version and not earlier.fenced
+    return earlier.outcome.succeeded and is_as_it_left_it
 
 
-# Only the request that left a mark may say that nobody waits for it any more.
+# Only the request that left a mark may say that nobody waits for it any more; or whose mark Valkey never had.
 LEAVE = """
+local mark = redis.call('GET', KEYS[1])
+if mark and mark ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+# An outcome is given to one retry: the mark says from then on that this one is being answered.
+TAKE_OVER = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
@@ -114,6 +124,7 @@ class Retries:
         self._database = database
         self._wait = wait
         self._leave = client.register_script(LEAVE)
+        self._take_over = client.register_script(TAKE_OVER)
         self._waiters: set[_Waiter] = set()
         self._somebody_waits = asyncio.Event()
 
@@ -128,8 +139,18 @@ class Retries:
             return None
         return Mark.decode(text.decode()) if isinstance(text, bytes) else None
 
-    async def outcome(self, tenant: ids.TenantId, mark: Mark) -> records.Outcome | None:
+    async def recall(
+        self,
+        tenant: ids.TenantId,
+        name: str,
+        mark: Mark,
+        replies: str,
+        is_gone: Callable[[], bool] | None,
+    ) -> records.Outcome | None:
         """Return the outcome of the first try, if nobody was told it and it holds for a retry; wait for it.
+
+        From then on the mark `name` is this request's, which is answered through `replies`: whoever sends
+        the same again means it.
 
         Raises:
             Unavailable: it did not come in time, or the store is away.
@@ -140,10 +161,26 @@ class Retries:
         while True:
             earlier = await resources.find_earlier(self._database, tenant, mark.accepted_at, mark.change_id)
             if earlier is not None:
-                return earlier.outcome if is_still_true(earlier) else None
+                break
             if time.monotonic() > deadline:
                 raise refusals.late()
             await asyncio.sleep(ASK_EVERY)
+        if not is_still_true(earlier):
+            return None
+        ours = dataclasses.replace(mark, replies=replies, state=WAITING)
+        if not await self._becomes(name, mark, ours):
+            return None
+        if is_gone is not None and is_gone():
+            await self._becomes(name, ours, dataclasses.replace(ours, state=GONE))
+        return earlier.outcome
+
+    async def _becomes(self, name: str, before: Mark, after: Mark) -> bool:
+        life = keys.REQUEST_LATE_LIFE if after.state == GONE else keys.REQUEST_LIFE
+        try:
+            with connections.wrapped():
+                return bool(await self._take_over(keys=[name], args=[before.encode(), after.encode(), life]))
+        except errors.QueueUnavailable:
+            return True  # better told twice than not at all
 
     @contextlib.asynccontextmanager
     async def waiting(self, item: appends.Item, is_gone: Callable[[], bool] | None) -> AsyncIterator[None]:

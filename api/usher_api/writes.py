@@ -54,10 +54,13 @@ class Writes:
         # The reply list is read on a connection of its own: it blocks for as long as nothing comes.
         self._replies_client = connections.connect_async(config.redis_url)
         self._replies = replies.Replies(self._replies_client)
-        self._appender = appends.Appender(
-            self._client, functools.partial(inboxes.is_empty, database), oldest=config.apply_wait
-        )
         self._memory = memories.Memory(self._client)
+        self._appender = appends.Appender(
+            self._client,
+            functools.partial(inboxes.is_empty, database),
+            oldest=config.apply_wait,
+            is_short=lambda: self._memory.is_short,
+        )
         self._retries = retries.Retries(self._client, database, wait=config.apply_wait)
         self._jobs_client: redis.Redis = connections.connect(config.redis_url)
         self._jobs = jobs.queue(self._jobs_client)
@@ -122,7 +125,8 @@ class Writes:
         )
         structlog.contextvars.bind_contextvars(change=str(change.change_id), resource=str(resource_id))
         fences = revocations.fences(principal.registry, change)
-        outcome = await self._send(principal, change, [(change, fences)] if fences else [], asking)
+        fenced = [(change, fences)] if fences else []
+        outcome = await self._send(principal, change, fenced, asking, urgent=bool(fences))
         if isinstance(outcome, records.Outcome) and not outcome.succeeded:
             raise refusals.of_outcome(outcome)
         return outcome
@@ -147,9 +151,10 @@ class Writes:
         change = dataclasses.replace(change, reply_to=self._replies.key, told_later=asking.told_later)
         parts = bulks.changes_of(bulk.steps)
         fenced = [(part, revocations.fences(principal.registry, part)) for part in parts]
-        outcome = await self._send(
-            principal, change, [one for one in fenced if one[1]], asking, cost=max(1, len(parts))
-        )
+        taking = [one for one in fenced if one[1]]
+        # What also gives something may be refused: a limit is no limit if one deletion gets round it.
+        urgent = bool(parts) and len(taking) == len(parts)
+        outcome = await self._send(principal, change, taking, asking, urgent=urgent, cost=max(1, len(parts)))
         for part in parts:
             metrics.ACCEPTED.labels(part.operation).inc()
         if not isinstance(outcome, records.Outcome):
@@ -170,27 +175,34 @@ class Writes:
         change: records.Change,
         fenced: Sequence[inboxes.Fenced],
         asking: Asking,
+        *,
+        urgent: bool,
         cost: int = 1,
     ) -> records.Outcome | ids.ChangeId:
-        if principal.suspension is not None and not fenced:
+        """Accept a change and wait for its outcome; what is `urgent` only takes away: it is never refused."""
+        if principal.suspension is not None and not urgent:
             raise errors.Forbidden(principal.suspension)
         started = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + self._wait
         tenant, promised = principal.tenant, bool(fenced) or change.told_later
         limits = appends.Limits(principal.config.requests_per_second, principal.config.max_pending_changes)
         with self._replies.expect(change.change_id) as reply:
             if promised:
                 seen = await self._retries.find(asking.retry_key)
-                if seen is not None and (earlier := await self._retries.outcome(tenant, seen)) is not None:
+                if seen is not None and (earlier := await self._recall(tenant, asking, seen)) is not None:
                     return earlier
-                change = await self._promise(tenant, change, fenced, limits, cost)
-                cost = 0
+                if not urgent:
+                    # It has to pass the limits like any other, before it is promised.
+                    await self._append(tenant, appends.Item(b"", cost=cost), limits, change)
+                    cost = 0
+                change = await self._promise(tenant, change, fenced)
             elif not self._turns.take(tenant):
                 try:
                     await self._turns.wait(tenant, patience=self._wait)
                 except TimeoutError:
                     raise refusals.no_turn(self._wait) from None
             try:
-                outcome = await self._queue(tenant, change, asking, limits, cost, reply)
+                outcome = await self._queue(tenant, change, asking, limits, cost, reply, deadline)
             finally:
                 if not promised:
                     self._turns.leave(tenant)
@@ -206,13 +218,14 @@ class Writes:
         limits: appends.Limits,
         cost: int,
         reply: asyncio.Future[records.Outcome],
+        deadline: float,
     ) -> records.Outcome | ids.ChangeId:
         """Append a change and wait for its outcome, or for that of the request of which this is a retry."""
         item = self._item(change, asking, cost, insists=change.promised)
         try:
             await self._append(tenant, item, limits, change)
         except appends.Seen as exc:
-            earlier = await self._retries.outcome(tenant, retries.Mark.decode(exc.mark))
+            earlier = await self._recall(tenant, asking, retries.Mark.decode(exc.mark))
             if earlier is not None:
                 return earlier
             item = self._item(change, asking, cost, insists=True)
@@ -221,7 +234,13 @@ class Writes:
         if change.told_later:
             return change.change_id
         async with self._retries.waiting(item, asking.is_gone):
-            return await self._in_time(reply) or await self._look_up(tenant, change, item)
+            return await self._in_time(reply, deadline) or await self._look_up(tenant, change, item)
+
+    async def _recall(
+        self, tenant: ids.TenantId, asking: Asking, seen: retries.Mark
+    ) -> records.Outcome | None:
+        """Return the outcome of the request of which this is a retry; `None` where this is a new wish."""
+        return await self._retries.recall(tenant, asking.retry_key, seen, self._replies.key, asking.is_gone)
 
     def _item(self, change: records.Change, asking: Asking, cost: int, *, insists: bool) -> appends.Item:
         mark = ""
@@ -237,17 +256,9 @@ class Writes:
         )
 
     async def _promise(
-        self,
-        tenant: ids.TenantId,
-        change: records.Change,
-        fenced: Sequence[inboxes.Fenced],
-        limits: appends.Limits,
-        cost: int,
+        self, tenant: ids.TenantId, change: records.Change, fenced: Sequence[inboxes.Fenced]
     ) -> records.Change:
         """Accept a change for good before it is queued; what it takes away is gone when this returns."""
-        if not fenced:
-            # It takes nothing away, so it waits its turn like any other: is there room for it?
-            await self._append(tenant, appends.Item(b"", cost=cost), limits, change)
         change = dataclasses.replace(change, promised=True)
         try:
             await inboxes.accept(self._database, tenant, change, fenced)
@@ -264,8 +275,6 @@ class Writes:
     async def _append(
         self, tenant: ids.TenantId, item: appends.Item, limits: appends.Limits, change: records.Change
     ) -> None:
-        if self._memory.is_short and not item.urgent:
-            raise refusals.no_memory()
         try:
             must_wake = await self._appender.append(tenant, item, limits)
         except appends.Seen:
@@ -279,9 +288,11 @@ class Writes:
         if must_wake:
             self._keep(asyncio.create_task(self._wake(tenant), name="wake"))
 
-    async def _in_time(self, reply: asyncio.Future[records.Outcome]) -> records.Outcome | None:
+    async def _in_time(
+        self, reply: asyncio.Future[records.Outcome], deadline: float
+    ) -> records.Outcome | None:
         # asyncio.wait_for does the same for six times the price.
-        timer = asyncio.get_running_loop().call_later(self._wait, reply.cancel)
+        timer = asyncio.get_running_loop().call_at(deadline, reply.cancel)
         try:
             return await reply
         except asyncio.CancelledError:

@@ -182,7 +182,12 @@ class Drain:
 
     def _process_alone(self, entry: batches.Entry) -> None:
         apply = ALONE[entry[1].operation]
-        outcome = apply(self._hold, entry, self._deaths, self._suspect_until is not None)
+        outcome: records.Outcome | None
+        try:
+            outcome = apply(self._hold, entry, self._deaths, self._suspect_until is not None)
+        except (batches.ChangeBroken, batches.ConstraintHit) as exc:
+            # Nothing of it could be singled out and given up, so it is given up as a whole.
+            outcome = self._hold.bury_broken(entry, exc)
         self._deaths = 0
         if outcome is None:
             self._tail.forgive()  # it stays at the head, for the drain that comes next
@@ -215,7 +220,7 @@ class Drain:
     def _bury_unreadable(self, position: str, data: bytes) -> None:
         moment = records.EPOCH + datetime.timedelta(milliseconds=_order(position)[0])
         stand_in = records.Change(
-            ids.ChangeId(ids.new_uuid()),
+            _same_id(self._tenant, position),
             moment,
             "delete",
             "",
@@ -264,6 +269,16 @@ def _shared(entries: list[batches.Entry]) -> list[batches.Entry]:
         if change.operation in records.TAKEN_ALONE:
             return entries[: max(number, 1)]
     return entries
+
+
+def _same_id(tenant: ids.TenantId, position: str) -> ids.ChangeId:
+    """Make an id for what has none: the same at each delivery, so that it becomes one letter.
+
+    It tells its moment, as the ids of all changes do (RFC 9562 §5.7, for which Python's `uuid` is too old).
+    """
+    drawn = uuid.uuid5(tenant, position).int & (1 << 76) - 1
+    made = _order(position)[0] & (1 << 48) - 1
+    return ids.ChangeId(uuid.UUID(int=made << 80 | 7 << 76 | drawn))
 
 
 def _order(position: str) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import datetime
 from prometheus_client import Counter, Gauge, Histogram
 
 from usher_core import metrics as core_metrics
-from usher_core.changes import events, policies, records
+from usher_core.changes import events, policies, records, revocations
+from usher_core.scim import schemas
 
 APPLIED = Counter("usher_changes_applied", "Changes with a committed outcome.", ["operation", "status"])
 BATCH = Histogram(
@@ -59,11 +60,13 @@ def count_applied(change: records.Change, outcome: records.Outcome, committed: d
     AGE.observe(age)
     if change.promised and outcome.status == events.DEAD:
         FENCED.inc()
-    if not change.promised and outcome.succeeded and _revokes(change, outcome):
+    if not change.promised and outcome.succeeded and _took_away(change, outcome):
         core_metrics.TIME_TO_REVOKE.observe(age)
 
 
-def _revokes(change: records.Change, outcome: records.Outcome) -> bool:
-    if change.resource_type != policies.USERS or change.operation == "create":
+def _took_away(change: records.Change, outcome: records.Outcome) -> bool:
+    """Tell whether a change took access away in its turn, as it was meant to."""
+    if change.resource_type == policies.USERS and (outcome.document or {}).get("active") is True:
         return False
-    return change.operation == "delete" or (outcome.document or {}).get("active") is False
+    # Users and groups are what they are whatever else a tenant's own schemas say.
+    return revocations.takes_away(schemas.default(), change)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+from collections.abc import Callable
 
 import structlog
 
@@ -29,9 +30,13 @@ EVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 class Promises:
     """Compares the inbox with the streams, a page at a time."""
 
-    def __init__(self, store: store_sweeps.Sweeps, streams: backlogs.Backlogs) -> None:
+    def __init__(
+        self, store: store_sweeps.Sweeps, streams: backlogs.Backlogs, tick: Callable[[], None]
+    ) -> None:
+        """`tick`: called after each page, for there may be many."""
         self._store = store
         self._streams = streams
+        self._tick = tick
         self._position = store_sweeps.START
 
     def look(self) -> None:
@@ -60,4 +65,5 @@ class Promises:
                 if entry is not None and self._streams.put_back(tenant, change, entry):
                     metrics.PUT_BACK.inc()
                     log.warning("promise.put_back", tenant=str(tenant), change=str(change))
+        self._tick()
         return page[-1].position if len(page) == store_sweeps.PROMISED_AT_ONCE else store_sweeps.START

@@ -27,7 +27,7 @@ CLEAR_UP_EVERY = 30.0
 
 
 class Sweep(threading.Thread):
-    """The thread; `ticked` is the moment (monotonic) of its last round, by whichever result."""
+    """The thread; `ticked` is the moment (monotonic) of its last step, by whichever result."""
 
     def __init__(self, config: settings.Settings, stopping: threading.Event) -> None:
         super().__init__(name="sweep", daemon=True)
@@ -35,13 +35,17 @@ class Sweep(threading.Thread):
         self._stopping = stopping
         self._store = store_sweeps.Sweeps(config.database_url)
         self._backlogs = backlogs.Backlogs(connections.connect(config.redis_url))
-        self._promises = promises.Promises(self._store, self._backlogs)
+        self._promises = promises.Promises(self._store, self._backlogs, self.tick)
         # Connections of its own: the process's are the drain's that runs beside this thread.
         self._process = processes.Process(config, stopping)
         self._leftovers = leftovers.Leftovers(self._process.redis)
         self._partitions_kept = -PARTITIONS_EVERY
         self._purged = -PURGE_EVERY
         self._cleared_up = -CLEAR_UP_EVERY
+        self.tick()
+
+    def tick(self) -> None:
+        """Note that the sweep goes on: a round may take long, no step of it does."""
         self.ticked = time.monotonic()
 
     def run(self) -> None:
@@ -61,7 +65,7 @@ class Sweep(threading.Thread):
                 # A thread that ended here would be missed only when a drain dies.
                 metrics.SWEEPS.labels("failed").inc()
                 log.exception("sweep.failed")
-            self.ticked = time.monotonic()
+            self.tick()
         self.close()
 
     def close(self) -> None:
@@ -103,6 +107,7 @@ class Sweep(threading.Thread):
         for backlog in waiting:
             if wake and not backlog.awake:
                 self._wake(backlog)
+                self.tick()
         metrics.PENDING.set(sum(backlog.pending for backlog in waiting))
         metrics.OLDEST.set(max((backlog.oldest for backlog in waiting), default=0.0))
 

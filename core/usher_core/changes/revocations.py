@@ -31,13 +31,33 @@ def fences(registry: schemas.Registry, change: records.Change) -> tuple[Fence, .
     """List what a change takes away, whatever the store holds at its turn; empty for any other change."""
     if change.if_match is not None:
         return ()
-    kind = registry.by_name(change.resource_type)
+    kind = _kind(registry, change)
+    if kind is None:
+        return ()
     if kind.name == policies.USERS:
         return (Fence(change.resource_id),) if _ends_user(kind, change) else ()
     if kind.stored_apart and change.operation == "patch":
         removed = _removed(kind, change.body)
         return tuple(Fence(member, change.resource_id) for member in removed)
     return ()
+
+
+def takes_away(registry: schemas.Registry, change: records.Change) -> bool:
+    """Tell whether a change is meant to take access away, also where its turn has to tell from whom."""
+    kind = _kind(registry, change)
+    if kind is None:
+        return False
+    if kind.name == policies.USERS:
+        return _ends_user(kind, change)
+    return bool(kind.stored_apart) and _empties(kind, change)
+
+
+def _kind(registry: schemas.Registry, change: records.Change) -> schemas.ResourceType | None:
+    """Find the type that a change is about; `None` for one that the tenant no longer has."""
+    try:
+        return registry.by_name(change.resource_type)
+    except errors.NotFound:
+        return None
 
 
 def _ends_user(kind: schemas.ResourceType, change: records.Change) -> bool:
@@ -67,11 +87,7 @@ def _removed(kind: schemas.ResourceType, dumped: Sequence[Any]) -> Iterable[ids.
     """List the members that are named to leave and don't come back in the same message."""
     removed: dict[ids.ResourceId, None] = {}
     for operation in _operations(dumped, kind):
-        try:
-            done = patches.apply(kind, {}, (operation,)).member_operations
-        except errors.ScimError:
-            continue
-        for step in done:
+        for step in patches.brought(kind, operation).member_operations:
             match step:
                 case scim_members.MembersRemoved(values):
                     removed.update(dict.fromkeys(_known(values)))
@@ -81,6 +97,23 @@ def _removed(kind: schemas.ResourceType, dumped: Sequence[Any]) -> Iterable[ids.
                 case _:
                     pass
     return removed
+
+
+def _empties(kind: schemas.ResourceType, change: records.Change) -> bool:
+    """Tell whether a change of a group may leave it without some of its members."""
+    match change.operation:
+        case "delete":
+            return True
+        case "replace":
+            return any(name in change.body for name in kind.stored_apart)
+        case "patch":
+            return any(
+                not isinstance(step, scim_members.MembersAdded)
+                for operation in _operations(change.body, kind)
+                for step in patches.brought(kind, operation).member_operations
+            )
+        case _:
+            return False
 
 
 def _operations(dumped: Sequence[Any], kind: schemas.ResourceType) -> Iterator[patches.Operation]:

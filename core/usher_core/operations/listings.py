@@ -14,11 +14,12 @@ import redis.asyncio
 from usher_core import errors, ids
 from usher_core.changes import records
 from usher_core.operations import pendings
-from usher_core.store import databases, histories
+from usher_core.store import databases, histories, inboxes
 
 POLL: Final = 1.0
-# So far apart may the clocks of two api processes be: the stream's head need not have been accepted first.
-SKEW: Final = datetime.timedelta(seconds=10)
+# Before a change is in its stream it may wait in its api for its turn, and then for the outcome of an earlier
+# try, each as long as USHER_APPLY_WAIT may be; and the clocks of two api processes may be seconds apart.
+ON_ITS_WAY: Final = datetime.timedelta(seconds=2 * 55 + 20)
 
 
 async def newest(
@@ -76,7 +77,7 @@ async def follow(
     Begins with what is applied from now on. A backend that is away for a while delays entries and loses none.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    since = await _accepted_from(client, tenant)
+    since = await _accepted_from(database, client, tenant)
     found = await histories.accepted_since(database, tenant, dataclasses.replace(selection, since=since))
     seen = {entry.change_id: entry.accepted_at for entry in found}
     on_start()
@@ -86,7 +87,7 @@ async def follow(
         await asyncio.sleep(max(left, 0.0))
         try:
             # Asked for before the log: all that the log may get from now on waits then, or comes later.
-            following = await _accepted_from(client, tenant)
+            following = await _accepted_from(database, client, tenant)
             found = await histories.accepted_since(
                 database, tenant, dataclasses.replace(selection, since=since)
             )
@@ -116,11 +117,18 @@ async def waiting_about(
     return found[::-1]
 
 
-async def _accepted_from(client: redis.asyncio.Redis, tenant: ids.TenantId) -> datetime.datetime:
-    """Tell since when everything was accepted that may yet be applied."""
+async def _accepted_from(
+    database: databases.Database, client: redis.asyncio.Redis, tenant: ids.TenantId
+) -> datetime.datetime:
+    """Tell since when everything was accepted that may yet be applied.
+
+    What is promised may be in no stream, or have been put at its end long after its acceptance. Nothing else
+    in a stream was accepted longer than `ON_ITS_WAY` before the head was put there.
+    """
+    promised = await inboxes.oldest(database, tenant)
     head = await pendings.oldest(client, tenant)
-    now = records.now()
-    return (now if head is None else min(now, head.accepted_at)) - SKEW
+    waiting = [moment for moment in (promised, None if head is None else head.accepted_at) if moment]
+    return min([records.now(), *waiting]) - ON_ITS_WAY
 
 
 def _key(entry: histories.Entry) -> histories.Keyset:

@@ -3,7 +3,8 @@
 A retry is a new change with the old one's content: the old one has its outcome, 500, in the change log, and
 an outcome is for good. It takes its turn at the end of the stream, so it comes after changes that were made
 after it, and may undo them: who wants that must say so. The letter stays until its content was applied. Which
-letter a change is the retry of stands in its request id, so a retry that was interrupted is found again.
+letter a change is the retry of stands in its request id, so a retry that was interrupted is found again; of
+several at once one is queued.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 class RetryRefused(errors.UsherError):
     """The letter was not retried, or in vain, and is kept; the message says why."""
+
+
+class Settled(RetryRefused):
+    """Somebody else retried or discarded the letter meanwhile."""
 
 
 class WouldOvertake(RetryRefused):
@@ -68,6 +73,7 @@ async def retry(
 
     Raises:
         WouldOvertake: without `force`.
+        Settled: it is gone by now.
         RetryRefused: it can't be retried, or was refused, or failed again.
         NotQueued, NotInTime: see `submissions`.
         StoreUnavailable, QueueUnavailable: a backend is away.
@@ -86,10 +92,13 @@ async def retry(
     if (later or waiting) and not force:
         raise WouldOvertake([*later, *waiting])
     await _refuse_half_applied(database, letter)
-    change = dataclasses.replace(
-        letter.change, change_id=ids.ChangeId(ids.new_uuid()), accepted_at=records.now(), request_id=origin
-    )
-    outcome = await submissions.submit(config, database, letter.tenant, change)
+    if await dead_letters.find(database, [letter.tenant], letter.change_id) is None:
+        raise Settled("somebody else retried or discarded it meanwhile")
+    change = _again(letter.change, origin)
+    try:
+        outcome = await submissions.submit(config, database, letter.tenant, change, end=origin)
+    except submissions.UnderWay as exc:
+        return await _leave_to(database, letter, exc.change_id)
     if outcome.succeeded:
         await dead_letters.remove(database, letter)
         return Retried(change.change_id, outcome.status, outcome.version)
@@ -101,6 +110,41 @@ async def retry(
     if again is not None:
         await dead_letters.merge(database, letter, again)
     raise RetryRefused(f"it failed again{'' if again is None else f' ({again.reason})'}, and is kept")
+
+
+def _again(change: records.Change, origin: str) -> records.Change:
+    """Make a new change of an old one.
+
+    What the old one promised stays its own: its fences stand until the letter goes, and who was answered 202
+    was told 500.
+    """
+    return dataclasses.replace(
+        change,
+        change_id=ids.ChangeId(ids.new_uuid()),
+        accepted_at=records.now(),
+        request_id=origin,
+        promised=False,
+        told_later=False,
+    )
+
+
+async def _leave_to(
+    database: databases.Database, letter: dead_letters.Letter, change_id: ids.ChangeId
+) -> Retried:
+    """Tell what becomes of a retry that was queued a moment before.
+
+    Raises:
+        RetryRefused: nobody knows yet, or it was in vain.
+    """
+    entry = await histories.find(database, [letter.tenant], change_id)
+    if entry is None or entry.status is None:
+        raise RetryRefused(f"another retry of it is under way, as {change_id}")
+    if entry.status >= 400:
+        raise RetryRefused(
+            f"another retry of it, {change_id}, has just ended with status {entry.status}: look at that first"
+        )
+    await dead_letters.remove(database, letter)
+    return Retried(change_id, entry.status, entry.version, earlier=True)
 
 
 async def _refuse_half_applied(database: databases.Database, letter: dead_letters.Letter) -> None:

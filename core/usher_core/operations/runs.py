@@ -201,7 +201,7 @@ def retry_letters(chosen: Sequence[ids.ChangeId], tenant: str | None, *, force: 
                 submissions.NotInTime,
                 errors.ConfigurationInvalid,
             ) as exc:
-                result["reason"] = str(exc)
+                result |= {"reason": str(exc), "kept": not isinstance(exc, retries.Settled)}
                 if isinstance(exc, retries.WouldOvertake):
                     view = reports.View(tokens=await tenancies.name_tokens(session.store, letter.tenant))
                     result["later"] = [view.change(one, label) for one in exc.later]
@@ -358,7 +358,7 @@ def _tell_retry(result: dict[str, Any]) -> None:
         before = "was applied before" if result["earlier"] else "applied"
         click.echo(f"{result['change']}  {before}, as {result['appliedAs']} with status {result['status']}")
         return
-    click.echo(f"{result['change']}  kept: {result['reason']}", err=True)
+    click.echo(f"{result['change']}  {'kept' if result['kept'] else 'gone'}: {result['reason']}", err=True)
     if later := result.get("later"):
         click.echo(texts.changes(later[-10:]), err=True)
 

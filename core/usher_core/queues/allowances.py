@@ -1,11 +1,15 @@
 """How often a tenant may read: one limit for the whole cluster, asked for in small advances.
 
 Reads need PostgreSQL alone, so a queue that is away limits nobody. An api process takes an advance of a
-twentieth of a second's reads from the tenant's bucket, and asks again when it is used up or a second old.
+twentieth of a second's reads from the tenant's bucket, and asks again when it is used up or a second old. Of
+its reads that come at once one asks and the others wait for its answer: none is refused while there is one
+left, and a refusal is asked for once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import time
 
 import redis.asyncio
@@ -35,12 +39,37 @@ LIFE = 1.0
 CAPACITY = 10_000
 
 
+@dataclasses.dataclass(slots=True)
+class _Advance:
+    """What is left of a tenant's advance and until when it is good, or until when there is none to be had."""
+
+    left: int = 0
+    until: float = 0.0
+    none_before: float = 0.0
+    asking: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+
+    def spend(self) -> bool:
+        """Spend one read; `False` when the bucket has to be asked.
+
+        Raises:
+            RateExceeded: it was asked, and has none yet.
+        """
+        now = time.monotonic()
+        if now < self.none_before:
+            raise appends.RateExceeded(self.none_before - now)
+        if self.left <= 0 or now > self.until:
+            return False
+        self.left -= 1
+        return True
+
+
 class Allowances:
     """The advances of one api process; one an event loop."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._take = client.register_script(TAKE)
-        self._held: dict[ids.TenantId, tuple[int, float]] = {}
+        self._advances: dict[ids.TenantId, _Advance] = {}
+        self._away_until = 0.0
 
     async def spend(self, tenant: ids.TenantId, per_second: int) -> None:
         """Spend one read of a tenant's; `per_second` is its rate, 0 for none.
@@ -48,17 +77,33 @@ class Allowances:
         Raises:
             RateExceeded: it has none left; says when there is one.
         """
-        if per_second <= 0:
+        if per_second <= 0 or self._is_away():
             return
-        left, until = self._held.get(tenant, (0, 0.0))
-        if left <= 0 or time.monotonic() > until:
-            left = await self._advance(tenant, per_second)
-            until = time.monotonic() + LIFE
-        if len(self._held) >= CAPACITY:
-            self._held.clear()
-        self._held[tenant] = left - 1, until
+        advance = self._advance_of(tenant)
+        if advance.spend():
+            return
+        async with advance.asking:
+            # Whoever asked before may have been given enough for all that wait here.
+            if not self._is_away() and not advance.spend():
+                await self._ask(tenant, per_second, advance)
 
-    async def _advance(self, tenant: ids.TenantId, per_second: int) -> int:
+    def _is_away(self) -> bool:
+        """Tell whether the queue was away when it was asked last: nobody is limited, and nobody else asks."""
+        return time.monotonic() < self._away_until
+
+    def _advance_of(self, tenant: ids.TenantId) -> _Advance:
+        advance = self._advances.get(tenant)
+        if advance is None:
+            if len(self._advances) >= CAPACITY:
+                self._advances.clear()
+            advance = self._advances[tenant] = _Advance()
+        return advance
+
+    async def _ask(self, tenant: ids.TenantId, per_second: int, advance: _Advance) -> None:
+        """Take an advance, and spend its first read."""
+        if self._away_until:
+            # Whether it is back is this read's to find out; no other one waits for that.
+            self._away_until = time.monotonic() + connections.SOCKET_TIMEOUT
         wanted = max(1, per_second // ADVANCES_A_SECOND)
         try:
             with connections.wrapped():
@@ -66,7 +111,10 @@ class Allowances:
                     await self._take(keys=[keys.bucket(tenant, "reads")], args=[per_second, wanted])
                 )
         except errors.QueueUnavailable:
-            return wanted
+            self._away_until = time.monotonic() + LIFE
+            return
+        self._away_until, now = 0.0, time.monotonic()
         if granted < 0:
+            advance.none_before = now - granted / 1000
             raise appends.RateExceeded(-granted / 1000)
-        return granted
+        advance.left, advance.until = granted - 1, now + LIFE

@@ -1,8 +1,8 @@
 """The api's end of every stream: what is appended, refused or recognised, in one step for a tenant.
 
-The order of defence is the script's: the tenant's rate, its most pending changes, the age of its oldest one.
-What is urgent, a revocation, is charged for and never refused. Nothing is appended to a stream whose
-generation is not the server's (`generations`).
+The order of defence is the script's: the tenant's rate, its most pending changes, the age of its oldest
+one, the memory that is left. What is urgent, a revocation, is charged for and never refused. Nothing is
+appended to a stream whose generation is not the server's (`generations`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from usher_core import errors, ids
 from usher_core.queues import connections, generations, keys
 
 # KEYS: stream, wake, pending, generation, inbox, bucket, and one for each entry's request, if it has any.
-# ARGV: tenant, life of a wake, oldest, most pending, rate, generation, life of a request's mark; then for
-# each entry: data, urgent, promised, mark, cost. An entry without data is only charged for.
+# ARGV: tenant, life of a wake, oldest, most pending, rate, generation, life of a request's mark, whether
+# memory is short; then for each entry: data, urgent, promised, mark, cost. An entry without data is only
+# charged for.
 # Answers: whether the wake was claimed; then for each entry an empty text, or why it was not appended.
 APPEND = """
 if redis.call('GET', KEYS[4]) ~= ARGV[6] then return false end
@@ -39,7 +40,7 @@ if rate > 0 then
   tokens = math.min(rate, tokens)
 end
 local answers, added, request = {0}, false, 6
-for at = 8, #ARGV, 5 do
+for at = 9, #ARGV, 5 do
   local urgent, mark, cost = ARGV[at + 1] == '1', ARGV[at + 3], tonumber(ARGV[at + 4])
   local answer = ''
   if mark ~= '' then
@@ -54,10 +55,13 @@ for at = 8, #ARGV, 5 do
       answer = 'pending'
     elseif late then
       answer = 'late'
+    elseif ARGV[8] == '1' then
+      answer = 'short'
     end
   end
   if answer == '' then
-    tokens = tokens - cost
+    -- A debt is paid whole, but what is never refused may add to it only up to ten seconds' worth.
+    tokens = urgent and math.max(tokens - cost, math.min(tokens, -10 * rate)) or tokens - cost
     pending = pending + 1
     if ARGV[at] ~= '' then
       local position = redis.call('XADD', KEYS[1], '*', 'c', ARGV[at])
@@ -71,8 +75,9 @@ for at = 8, #ARGV, 5 do
   answers[#answers + 1] = answer
 end
 if rate > 0 then
-  redis.call('HSET', KEYS[6], 'tokens', math.max(tokens, -10 * rate), 'at', now)
-  redis.call('PEXPIRE', KEYS[6], 60000)
+  redis.call('HSET', KEYS[6], 'tokens', tokens, 'at', now)
+  -- One that is full again is like none.
+  redis.call('PEXPIRE', KEYS[6], math.max(60000, math.ceil((rate - tokens) * 1000 / rate)))
 end
 if added then
   redis.call('SADD', KEYS[3], ARGV[1])
@@ -152,11 +157,17 @@ class Appender:
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, nothing_promised: Callable[[], Awaitable[bool]], *, oldest: float
+        self,
+        client: redis.asyncio.Redis,
+        nothing_promised: Callable[[], Awaitable[bool]],
+        *,
+        oldest: float,
+        is_short: Callable[[], bool] = lambda: False,
     ) -> None:
         """`nothing_promised`: tells whether no change is promised, so that a server can be made ours.
 
-        `oldest`: the age in seconds of the oldest pending change beyond which none is added.
+        `oldest`: the age in seconds of the oldest pending change beyond which none is added. `is_short`:
+        tells whether the server's memory is used up but for what is urgent.
         """
         self._client = client
         self._nothing_promised = nothing_promised
@@ -167,6 +178,7 @@ class Appender:
         self._generation: str | None = None
         self._release = client.register_script(RELEASE)
         self._oldest = int(oldest * 1000)
+        self._is_short = is_short
         self._waiting: dict[ids.TenantId, list[_Waiting]] = {}
         self._limits: dict[ids.TenantId, Limits] = {}
         self._sender: asyncio.Task[None] | None = None
@@ -175,7 +187,7 @@ class Appender:
         """Append a change; tells whether the caller must enqueue a drain for the tenant.
 
         Raises:
-            Backlogged, TooManyPending, RateExceeded, Seen, GenerationLost: the change was not appended.
+            Backlogged, TooManyPending, RateExceeded, QueueFull, Seen, GenerationLost: it was not appended.
             StoreUnavailable: the server is new, and whether changes are promised can't be asked.
             QueueUnavailable: the change may have been appended, or not.
         """
@@ -250,7 +262,7 @@ class Appender:
         ]
         for _ in range(2):
             generation = self._generation or await self._begin()
-            values = (*settled, generation, keys.REQUEST_LIFE, *entries)
+            values = (*settled, generation, keys.REQUEST_LIFE, int(self._is_short()), *entries)
             try:
                 with connections.wrapped():
                     answers = await self._client.evalsha(self._digest, len(names), *names, *values)
@@ -286,6 +298,8 @@ def _refusal(tenant: ids.TenantId, answer: str) -> errors.UsherError:
             return RateExceeded(int(rest) / 1000)
         case "pending":
             return TooManyPending(f"tenant {tenant}")
+        case "short":
+            return errors.QueueFull("Valkey: memory is short")
         case _:
             return Backlogged(f"tenant {tenant}")
 

@@ -37,6 +37,12 @@ return 1
 """
 
 
+# A script may say that it is to run even in a server that is full: this one needs a few bytes.
+NOTE = """#!lua flags=allow-oom
+return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
+"""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taken:
     """What the head of a stream held, and how things stand around it."""
@@ -90,7 +96,7 @@ class Tail:
         with connections.wrapped():
             *_, streams, _, waiting = self._send(
                 ("XREAD", "COUNT", count, *wait, "STREAMS", *names, *since),
-                ("HINCRBY", self._attempts, "deaths", 1),
+                self._note("HINCRBY", "deaths", 1),
                 ("LLEN", keys.JOBS),
             )
         entries: list[tuple[str, bytes]] = []
@@ -135,11 +141,15 @@ class Tail:
     def begin_attempt(self) -> None:
         """Count one attempt at the rest of the entry at the head: all before it in it is done for good."""
         with connections.wrapped():
-            self._send(("HSET", self._attempts, "deaths", 1))
+            self._send(self._note("HSET", "deaths", 1))
 
     def suspect(self, until: str) -> None:
         """Note that every entry up to `until` is to be applied alone, also by a successor."""
-        self._unsent.append(("HSET", self._attempts, "until", until))
+        self._unsent.append(self._note("HSET", "until", until))
+
+    def _note(self, command: str, *values: Any) -> tuple[Any, ...]:
+        """Make the command that writes down how the attempts stand."""
+        return command, self._attempts, *values
 
     def trust(self) -> None:
         """Note that suspicion has ended."""
@@ -171,9 +181,8 @@ class Tail:
     def discard(self) -> None:
         """Drop the stream of a tenant that is gone; nothing in it was acknowledged."""
         with connections.wrapped():
-            self._send(
-                ("DEL", self._stream, self._wake, self._attempts), ("SREM", keys.PENDING, self._tenant)
-            )
+            names = (self._stream, self._wake, self._attempts, keys.inbox(self._tenant))
+            self._send(("DEL", *names), ("SREM", keys.PENDING, self._tenant))
 
     def hand_over(self, life: int) -> None:
         """Mark the wake as queued for `life` milliseconds: another drain is on its way."""
@@ -194,9 +203,10 @@ class Tail:
 
 
 class BareTail(Tail):
-    """The drain's end while Valkey has no memory left: it reads and removes, and asks for nothing more.
+    """The drain's end while Valkey has no memory left: it reads and removes, and asks for little more.
 
-    No wake is held and no attempt counted: the tenant's epoch keeps others from committing.
+    No wake is held: the tenant's epoch keeps others from committing. Attempts are counted all the same, or a
+    change that kills its worker would kill whoever drains like this, again and again.
     """
 
     def open(self) -> tuple[int, str | None]:
@@ -208,7 +218,11 @@ class BareTail(Tail):
     def take(self, count: int, *, block: float) -> Taken:
         """Read up to `count` entries from the head, without waiting."""
         with connections.wrapped():
-            *_, entries = self._send(("XRANGE", self._stream, "-", "+", "COUNT", count))
+            *_, entries, _ = self._send(
+                ("XRANGE", self._stream, "-", "+", "COUNT", count), self._note("HINCRBY", "deaths", 1)
+            )
+        if not entries:
+            self.forgive()
         return Taken([(position.decode(), fields[1]) for position, fields in entries], others_wait=True)
 
     def settle(
@@ -219,6 +233,7 @@ class BareTail(Tail):
     ) -> None:
         """Remove the entries at once, then answer as far as there is room: the change log tells the rest."""
         self._forget(promised)
+        self.forgive()
         with connections.wrapped():
             self._send(("XDEL", self._stream, *positions))
             with contextlib.suppress(redis.exceptions.OutOfMemoryError):
@@ -226,11 +241,8 @@ class BareTail(Tail):
                     self._client.rpush(reply_to, data)
                     self._client.pexpire(reply_to, keys.REPLIES_LIFE)
 
-    def begin_attempt(self) -> None:
-        """Count nothing."""
-
-    def suspect(self, until: str) -> None:
-        """Note nothing: the drain itself knows."""
+    def _note(self, command: str, *values: Any) -> tuple[Any, ...]:
+        return "EVAL", NOTE, 1, self._attempts, command, *values
 
     def renew(self) -> bool:
         """Hold nothing, so there is nothing to lose."""

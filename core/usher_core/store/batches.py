@@ -177,11 +177,13 @@ class Connection:
         needs = _needs(registry, changes)
         if not assumptions.may_be_made(changes, needs):
             return None
-        questions = rowsets.questions(registry, changes, needs)
-        answers = assumptions.answers(registry, self._config[1], questions)
-        unit = units.Unit(registry, rowsets.snapshot(needs, {"now": assumptions.NOW.isoformat(), **answers}))
-        outcomes = apply(unit)
-        rows = assumptions.without_moments(rowsets.derive(registry, unit.writes(), positions))
+        with _blamed_on(changes[0]):
+            questions = rowsets.questions(registry, changes, needs)
+            answers = assumptions.answers(registry, self._config[1], questions)
+            assumed = rowsets.snapshot(needs, {"now": assumptions.NOW.isoformat(), **answers})
+            unit = units.Unit(registry, assumed)
+            outcomes = apply(unit)
+            rows = assumptions.without_moments(rowsets.derive(registry, unit.writes(), positions))
         values = (tenant, epoch, Jsonb(questions), Jsonb(answers), Jsonb(rows))
         try:
             with self._transaction() as connection:
@@ -253,13 +255,16 @@ class Connection:
                 asked = [*changes, *also]
                 snapshot = _read(connection, pipeline, tenant, epoch, registry, asked, needs)
                 self._config = tenant, snapshot.config
-                unit = units.Unit(registry, snapshot)
                 began = time.thread_time()
-                result = apply(unit)
+                with _blamed_on(asked[0]):
+                    unit = units.Unit(registry, snapshot)
+                    result = apply(unit)
+                    writes = unit.writes()
+                    rows = rowsets.derive(registry, writes, positions)
                 if time.thread_time() - began > LONGEST_UNIT:
                     # What waits for us so long is ended by the sweep: it would be tried for ever.
                     raise ChangeBroken(asked[0]) from TimeoutError("it takes too long to apply")
-                _write(connection, tenant, registry, snapshot.now, unit.writes(), positions)
+                _write(connection, tenant, snapshot.now, writes, rows)
             return result
 
         try:
@@ -326,7 +331,8 @@ class Connection:
             for text, values in effect:
                 connection.execute(text, values)
             writes = units.Writes(logged=[units.Logged(change, outcome)])
-            _write(connection, tenant, None, snapshot.now, writes, {change.change_id: stream_id})
+            rows = rowsets.derive(None, writes, {change.change_id: stream_id})
+            _write(connection, tenant, snapshot.now, writes, rows)
         return outcome
 
     def recall(self, tenant: ids.TenantId, epoch: int, change: records.Change) -> records.Outcome | None:
@@ -410,9 +416,14 @@ def _refusals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blamed_on(change: records.Change) -> Iterator[None]:
-    """Name the change that raised: the body is pure, so whatever it is, it is this change's doing."""
+    """Name the change that raised: the body is pure, so whatever it is, it is this change's doing.
+
+    What concerns a whole batch is blamed on its first change: alone, each is blamed for its own.
+    """
     try:
         yield
+    except ChangeBroken:
+        raise  # one of the batch was named already
     except Exception as exc:
         raise ChangeBroken(change) from exc
 
@@ -427,8 +438,10 @@ def _read(
     needs: snapshots.Needs,
 ) -> snapshots.Snapshot:
     """Begin the transaction, take the lock and read the snapshot."""
+    with _blamed_on(changes[0]):
+        questions = rowsets.questions(registry, changes, needs)
     connection.execute("BEGIN")
-    opened = connection.execute(READ, (tenant, epoch, Jsonb(rowsets.questions(registry, changes, needs))))
+    opened = connection.execute(READ, (tenant, epoch, Jsonb(questions)))
     selecting = {} if registry is None else _select(connection, tenant, registry, needs)
     pipeline.sync()
     [(answers,)] = opened.fetchall()
@@ -436,7 +449,8 @@ def _read(
         raise errors.DrainSuperseded(f"tenant {tenant}: epoch {epoch} is over")
     if registry is not None and (answers["schemas_version"] or 0) != registry.version:
         raise SchemasChanged(f"tenant {tenant}: the schemas are at version {answers['schemas_version']}")
-    snapshot = rowsets.snapshot(needs, answers)
+    with _blamed_on(changes[0]):
+        snapshot = rowsets.snapshot(needs, answers)
     for selection, cursor in selecting.items():
         [(selected,)] = cursor.fetchall()
         snapshot.selected[selection] = selected
@@ -471,16 +485,14 @@ def _select(
 def _write(
     connection: psycopg.Connection[TupleRow],
     tenant: ids.TenantId,
-    registry: schemas.Registry | None,
     now: datetime.datetime,
     writes: units.Writes,
-    positions: Mapping[ids.ChangeId, str],
+    rows: Mapping[str, list[rowsets.Row]],
 ) -> None:
     """Write the result of a batch and commit."""
     if writes.restored:
         connection.execute(RESTORED, (Jsonb(rowsets.kept(writes.restored)), tenant))
     if writes.retained:
         connection.execute(RETAINED, (tenant, now, Jsonb(rowsets.kept(writes.retained))))
-    rows = rowsets.derive(registry, writes, positions)
     connection.execute(APPLY, (tenant, now, Jsonb(rows)))
     connection.execute("COMMIT")

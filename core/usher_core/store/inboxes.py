@@ -7,6 +7,7 @@ gone at once. The sweep puts back into the streams what a loss took out of them.
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from usher_core.store import databases
 ACCEPT = "SELECT usher_accept(%s, %s, %s, %s, %s, %s)"
 KEEP = "SELECT usher_keep_change_log(%s)"
 FIRST = "SELECT tenant FROM usher_inbox('infinity', %s, 0, 1)"
+OLDEST = "SELECT min(accepted_at) FROM inbox WHERE tenant = %s"
 NOBODY = uuid.UUID(int=0)
 
 Fenced = tuple[records.Change, Sequence[revocations.Fence]]
@@ -63,6 +65,16 @@ async def is_empty(database: databases.Database) -> bool:
     """
     [rows] = await database.fetch(None, (FIRST, (NOBODY,)))
     return not rows
+
+
+async def oldest(database: databases.Database, tenant: ids.TenantId) -> datetime.datetime | None:
+    """Tell when the oldest of a tenant's promised changes was accepted; `None` when it has none.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    [[(moment,)]] = await database.fetch(tenant, (OLDEST, (tenant,)))
+    return moment  # type: ignore[no-any-return]
 
 
 def _fence(change: records.Change, fence: revocations.Fence) -> dict[str, Any]:

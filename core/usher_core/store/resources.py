@@ -49,12 +49,13 @@ _LOGGED = """
 SELECT l.status, l.scim_type, l.detail, {version}, r.created_at, r.modified_at, r.document,
        l.resource_id{more}
   FROM change_log l
-  LEFT JOIN resources r ON r.tenant = l.tenant AND r.type = l.resource_type AND r.id = l.resource_id
+  LEFT JOIN effective_resources r
+         ON r.tenant = l.tenant AND r.type = l.resource_type AND r.id = l.resource_id
  WHERE l.tenant = %s AND l.accepted_at = %s AND l.change_id = %s
 """
 # The document is today's, so the version must be too.
 LOGGED = _LOGGED.format(version="coalesce(r.version, l.version)", more="")
-LOGGED_EARLIER = _LOGGED.format(version="l.version", more=", l.applied_at, r.version")
+LOGGED_EARLIER = _LOGGED.format(version="l.version", more=", l.applied_at, r.version, r.fenced")
 
 LOGGED_OF_BULK = """
 SELECT change_id, status, scim_type, detail, version, resource_id
@@ -209,11 +210,15 @@ async def find_outcome(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Earlier:
-    """What became of a change, when, and its resource's version now; `None` for one that is away."""
+    """What became of a change, when, and its resource's version now; `None` for one that is away.
+
+    `fenced`: something of it reads as taken away by now.
+    """
 
     outcome: records.Outcome
     applied_at: datetime.datetime
     version_now: int | None
+    fenced: bool
 
 
 async def find_earlier(
@@ -226,8 +231,8 @@ async def find_earlier(
     [rows] = await database.fetch(tenant, (LOGGED_EARLIER, (tenant, accepted_at, change_id)))
     if not rows:
         return None
-    *told, applied_at, version_now = rows[0]
-    return Earlier(records.Outcome(change_id, *told), applied_at, version_now)
+    *told, applied_at, version_now, fenced = rows[0]
+    return Earlier(records.Outcome(change_id, *told), applied_at, version_now, bool(fenced))
 
 
 async def find_bulk_outcomes(

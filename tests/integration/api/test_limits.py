@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -69,6 +70,30 @@ async def test_a_bulk_costs_as_much_as_its_operations(
     refused = await client.post("/Users", json={"userName": "ada@x.io"})
     assert is_told_to_wait(refused, 429, "requestsPerSecond")
     assert int(refused.headers["retry-after"]) > 1
+
+
+async def test_a_bulk_is_refused_unless_all_of_it_takes_away(
+    client: httpx.AsyncClient, database_urls: DatabaseUrls
+) -> None:
+    ada = (await client.post("/Users", json={"userName": "ada@x.io"})).json()["id"]
+    await configure(database_urls, requests_per_second=1)
+    create = {"method": "POST", "path": "/Users", "bulkId": "1", "data": {"userName": "bob@x.io"}}
+    delete = {"method": "DELETE", "path": f"/Users/{uuid.uuid4()}"}
+    for _ in range(3):
+        refused = await client.post("/Bulk", json={"Operations": [create, delete]})
+    assert is_told_to_wait(refused, 429, "requestsPerSecond")
+    off = {"method": "PATCH", "path": f"/Users/{ada}", "data": OFF}
+    answer = await client.post("/Bulk", json={"Operations": [off, delete]})
+    assert [one["status"] for one in answer.json()["Operations"]] == ["200", "404"]
+
+
+async def test_revocations_are_charged_for(client: httpx.AsyncClient, database_urls: DatabaseUrls) -> None:
+    ada = (await client.post("/Users", json={"userName": "ada@x.io"})).json()["id"]
+    await configure(database_urls, requests_per_second=2)
+    for _ in range(20):
+        assert (await client.patch(f"/Users/{ada}", json=OFF)).status_code == 200
+    refused = await client.post("/Users", json={"userName": "bob@x.io"})
+    assert is_told_to_wait(refused, 429, "requestsPerSecond")
 
 
 async def test_reads_are_limited(client: httpx.AsyncClient, database_urls: DatabaseUrls) -> None:

@@ -79,6 +79,41 @@ async def test_a_late_503_is_followed_by_the_outcome_of_the_first_try(
     assert (again.status_code, again.json()["userName"]) == (201, "ada@x.io")
     assert again.headers["location"].endswith(again.json()["id"])
     assert logged(database_urls) == [("create", 201)]
+    # It was told now, once: who sends it again means it.
+    assert (await client.post("/Users", json=ADA)).status_code == 409
+
+
+async def test_a_retry_whose_answer_nobody_heard_either_is_followed_by_another(
+    stack: stacks.Stack, client: httpx.AsyncClient, database_urls: DatabaseUrls
+) -> None:
+    stack.kill_worker()
+    await hang_up(client, "POST", "/Users", ADA)
+    # The second try waits for the outcome of the first, and its client has gone when it comes.
+    await asyncio.sleep(0.3)
+    await hang_up(client, "POST", "/Users", ADA)
+    stack.start_worker()
+    await until_logged(database_urls, 1)
+    await asyncio.sleep(0.5)
+    assert (await client.post("/Users", json=ADA)).status_code == 201
+    assert (await client.post("/Users", json=ADA)).status_code == 409
+    assert logged(database_urls) == [("create", 201), ("create", 409)]
+
+
+async def test_an_outcome_of_which_something_was_taken_away_is_no_answer(
+    stack: stacks.Stack, client: httpx.AsyncClient, database_urls: DatabaseUrls
+) -> None:
+    stack.kill_worker()
+    assert (await client.post("/Users", json=ADA)).status_code == 503
+    stack.start_worker()
+    await until_logged(database_urls, 1)
+    ada = (await client.get("/Users")).json()["Resources"][0]["id"]
+    stack.kill_worker()
+    off = {"Operations": [{"op": "replace", "path": "active", "value": False}]}
+    assert (await client.patch(f"/Users/{ada}", json=off)).status_code == 503
+    assert (await client.get(f"/Users/{ada}")).json()["active"] is False
+    # The deactivation is in force, and its turn is to come: nobody is told of an active user.
+    assert (await client.post("/Users", json=ADA)).status_code == 503
+    stack.start_worker()
 
 
 async def test_a_retry_joins_a_first_try_that_still_waits(

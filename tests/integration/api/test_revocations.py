@@ -200,6 +200,10 @@ async def test_a_suspended_tenant_takes_revocations_and_nothing_else(
     assert (await client.get(f"/Users/{ada}")).status_code == 403
     assert (await client.post("/Users", json={"userName": "bob@x.io"})).status_code == 403
     assert (await patch(client, f"/Users/{ada}", ON)).status_code == 403
+    bob = {"method": "POST", "path": "/Users", "bulkId": "1", "data": {"userName": "bob@x.io"}}
+    off = {"method": "PATCH", "path": f"/Users/{ada}", "data": {"Operations": [OFF]}}
+    assert (await client.post("/Bulk", json={"Operations": [bob, off]})).status_code == 403
+    assert (await client.post("/Bulk", json={"Operations": [off]})).status_code == 200
     assert (await patch(client, f"/Users/{ada}", OFF)).status_code == 200
     await suspend('{"suspend_revocations": true}')
     refused = await client.delete(f"/Users/{ada}")

@@ -92,6 +92,13 @@ class Acme:
                 (change.encode().decode(), change_id),
             )
 
+    def fence(self, user: uuid.UUID, change_id: ids.ChangeId) -> None:
+        """Let a user read as inactive for the sake of a change, as its acceptance would."""
+        self.ask(
+            "INSERT INTO fences VALUES (%s, %s, %s, %s, now()) RETURNING 1",
+            self.tenant, user, uuid.UUID(int=0), change_id,
+        )  # fmt: skip
+
     def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.urls.owner) as owner:
             return owner.execute(statement.encode(), values).fetchall()

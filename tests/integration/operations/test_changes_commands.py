@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import signal
@@ -14,7 +15,10 @@ import psycopg
 import pytest
 
 from usher_core import ids
-from usher_core.queues import keys
+from usher_core.changes import records
+from usher_core.operations import listings
+from usher_core.queues import connections, keys
+from usher_core.store import databases, histories, inboxes
 
 if TYPE_CHECKING:
     from conftest import Acme, Usher
@@ -262,6 +266,38 @@ def test_follow_prints_each_change_once_as_it_is_applied(acme: Acme, usher: Ushe
         out, err = following.communicate(timeout=10)
     assert [orjson.loads(line)["change"] for line in printed] == [str(one) for one in expected]
     assert (following.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("way", ["promised", "waited in its api"])
+async def test_follow_loses_nothing_that_was_long_on_its_way(
+    acme: Acme, database: databases.Database, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(listings, "POLL", 0.05)
+    age = datetime.timedelta(minutes=5) if way == "promised" else datetime.timedelta(seconds=100)
+    late = acme.change("delete", ids.new_uuid(), accepted_at=records.now() - age, promised=way == "promised")
+    if late.promised:
+        await inboxes.accept(database, acme.tenant, late, [])
+    selection = histories.Selection(since=histories.BEGINNING, until=histories.BEGINNING)
+    begun = asyncio.Event()
+
+    async def follow(count: int) -> list[ids.ChangeId]:
+        found = []
+        async with connections.connect_async(acme.redis_url) as client:
+            async for entry in listings.follow(
+                database, client, acme.tenant, selection, seconds=10, on_start=begun.set, on_loss=print
+            ):
+                found.append(entry.change_id)
+                if len(found) == count:
+                    break
+        return found
+
+    following = asyncio.create_task(follow(3))
+    await begun.wait()
+    expected = [*acme.apply(acme.change("delete", ids.new_uuid()))]
+    await asyncio.sleep(0.3)  # it has looked since
+    expected += acme.apply(late)
+    expected += acme.apply(acme.change("delete", ids.new_uuid()))
+    assert await following == expected
 
 
 def test_follow_ends_when_its_time_is_up(acme: Acme, usher: Usher) -> None:

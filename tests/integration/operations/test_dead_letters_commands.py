@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from usher_core import ids
-from usher_core.queues import keys
+from usher_core.operations import retries
+from usher_core.queues import connections, keys
+from usher_core.store import databases, dead_letters
 
 if TYPE_CHECKING:
     from conftest import Acme, Usher
@@ -82,6 +84,8 @@ def test_one_that_is_refused_is_kept(acme: Acme, usher: Usher) -> None:
     done = usher("dead-letters", "retry", dead)
     assert (done.exit_code, "refused with 404" in done.stderr) == (1, True)
     assert letters(acme) == [str(dead)]
+    acme.mend(dead, operation="create", body=acme.change("create", ids.new_uuid(), ADA).body)
+    assert usher("dead-letters", "retry", dead).exit_code == 0, "it may be tried again at once"
 
 
 @pytest.mark.usefixtures("worker")
@@ -154,6 +158,80 @@ def test_a_retry_whose_command_went_away_is_found_again(acme: Acme, usher: Usher
     assert (letters(acme), users(acme)) == ([], ["ada@x.io"])
 
 
+@pytest.mark.usefixtures("worker")
+async def test_of_two_who_retry_one_at_once_one_applies_it_and_the_other_is_told_the_truth(
+    acme: Acme, database: databases.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = acme.bury()
+    acme.mend(dead, operation="create", body=acme.change("create", ids.new_uuid(), ADA).body)
+    letter = await dead_letters.find(database, [acme.tenant], dead)
+    assert letter is not None
+    look, both_have_looked = retries._look, asyncio.Barrier(2)
+
+    async def look_together(*args: Any) -> Any:
+        found = await look(*args)
+        await both_have_looked.wait()
+        return found
+
+    monkeypatch.setattr(retries, "_look", look_together)
+    async with connections.connect_async(acme.redis_url) as client:
+        given = acme.process.settings, database, client, letter
+        done = await asyncio.gather(
+            *(retries.retry(*given, force=False) for _ in range(2)), return_exceptions=True
+        )
+    [mine] = [one for one in done if isinstance(one, retries.Retried) and not one.earlier]
+    [other] = [one for one in done if one is not mine]
+    told = str(other) if isinstance(other, retries.RetryRefused) else repr(other)
+    assert str(mine.change_id) in told, "which one it is that applies it"
+    assert (letters(acme), users(acme)) == ([], ["ada@x.io"])
+    assert acme.ask("SELECT status FROM change_log WHERE operation = 'create'") == [(201,)]
+
+
+def test_one_that_is_settled_while_another_looks_is_told_to_be_gone(
+    acme: Acme, usher: Usher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = acme.bury()
+    look = retries._look
+
+    async def look_slowly(*args: Any) -> Any:
+        found = await look(*args)
+        acme.ask("DELETE FROM dead_letters RETURNING 1")
+        return found
+
+    monkeypatch.setattr(retries, "_look", look_slowly)
+    done = usher("dead-letters", "retry", dead)
+    assert (done.exit_code, "gone: somebody else retried or discarded it" in done.stderr) == (1, True)
+    assert acme.process.redis.xlen(keys.changes(acme.tenant)) == 0
+
+
+def test_a_retry_that_ended_in_vain_after_its_command_went_away_is_told(acme: Acme, usher: Usher) -> None:
+    dead = acme.bury()
+    acme.mend(dead, operation="delete", body=None)
+    assert usher("dead-letters", "retry", dead, USHER_APPLY_WAIT="0.2").exit_code == 1
+    acme.drain()
+    done = usher("dead-letters", "retry", dead)
+    assert (done.exit_code, "has just ended with status 404" in done.stderr) == (1, True)
+    assert letters(acme) == [str(dead)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_revocation_whose_retry_is_refused_stands_until_its_letter_is_discarded(
+    acme: Acme, usher: Usher
+) -> None:
+    ada = ids.new_uuid()
+    dead = acme.bury(ada, promised=True, told_later=True)
+    assert acme.ask("SELECT kind FROM events") == [("asyncresp",)]
+    acme.mend(dead, operation="delete", body=None)
+    acme.fence(ada, dead)
+    done = usher("dead-letters", "retry", dead)
+    assert (done.exit_code, "refused with 404" in done.stderr) == (1, True)
+    assert acme.ask("SELECT count(*) FROM fences") == [(1,)]
+    assert acme.ask("SELECT kind FROM events") == [("asyncresp",)], "nothing was given back, nobody is told"
+    assert usher("dead-letters", "discard", dead, "--yes").exit_code == 0
+    assert acme.ask("SELECT count(*) FROM fences") == [(0,)]
+    assert acme.ask("SELECT kind FROM events ORDER BY number") == [("asyncresp",), ("unrevoke",)]
+
+
 def test_what_is_no_change_can_be_seen_and_discarded_but_not_retried(acme: Acme, usher: Usher) -> None:
     acme.process.redis.xadd(keys.changes(acme.tenant), {"c": b"\xff nonsense"})
     acme.drain()
@@ -185,10 +263,7 @@ def test_with_its_letter_a_revocation_no_longer_stands(acme: Acme, usher: Usher,
     acme.apply(acme.change("create", ada, ADA))
     dead = acme.bury(ada)
     acme.mend(dead, operation="delete", body=None)
-    acme.ask(
-        "INSERT INTO fences VALUES (%s, %s, %s, %s, now()) RETURNING 1",
-        acme.tenant, ada, uuid.UUID(int=0), dead,
-    )  # fmt: skip
+    acme.fence(ada, dead)
     command, *options = settled.split()
     assert usher("dead-letters", command, dead, *options).exit_code == 0
     assert acme.ask("SELECT count(*) FROM fences") == [(0,)]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from usher_core import ids
+from usher_core import errors, ids
 from usher_core.queues import appends, connections, keys
 
 TENANT = ids.TenantId(uuid.UUID(int=1))
@@ -117,6 +117,29 @@ async def test_a_bulk_costs_as_much_as_its_operations_and_the_next_write_waits_f
     assert 2.0 < refused.value.seconds <= 2.1
 
 
+async def test_a_debt_is_paid_whole_however_large_it_is(client: redis.asyncio.Redis) -> None:
+    end, limits = appender(client), appends.Limits(per_second=1)
+    await end.append(TENANT, appends.Item(b"bulk", cost=1000), limits)
+    with pytest.raises(appends.RateExceeded) as refused:
+        await end.append(TENANT, appends.Item(b"1"), limits)
+    assert 999 < refused.value.seconds <= 1000
+    assert await client.pttl(keys.bucket(TENANT, "writes")) > 999_000, "it is not forgotten before"
+
+
+@pytest.mark.parametrize("debt", [0, 5, 600])
+async def test_revocations_alone_lock_nobody_out_for_more_than_ten_seconds(
+    client: redis.asyncio.Redis, debt: int
+) -> None:
+    end, limits = appender(client), appends.Limits(per_second=2)
+    if debt:
+        await end.append(TENANT, appends.Item(b"bulk", cost=2 + debt), limits)
+    for _ in range(10):
+        await end.append(TENANT, appends.Item(b"", urgent=True, cost=100), limits)
+    with pytest.raises(appends.RateExceeded) as refused:
+        await end.append(TENANT, appends.Item(b"1"), limits)
+    assert max(10, debt / 2) < refused.value.seconds <= max(10, debt / 2) + 0.5
+
+
 async def test_one_rate_holds_for_all_api_processes(client: redis.asyncio.Redis) -> None:
     limits = appends.Limits(per_second=4)
     ends = [appender(client) for _ in range(2)]
@@ -180,3 +203,17 @@ async def test_what_is_only_charged_for_leaves_nothing_behind(client: redis.asyn
     with pytest.raises(appends.RateExceeded):
         await end.append(TENANT, appends.Item(b"1"), limits)
     assert not await client.exists(keys.changes(TENANT), keys.wake(TENANT))
+
+
+async def test_memory_that_is_short_is_the_last_reason_to_refuse(client: redis.asyncio.Redis) -> None:
+    short = True
+    end = appends.Appender(client, promising(answer=True), oldest=60, is_short=lambda: short)
+    with pytest.raises(errors.QueueFull):
+        await end.append(TENANT, appends.Item(b"1"))
+    await end.append(TENANT, appends.Item(b"2", urgent=True))
+    limits = appends.Limits(per_second=1, most_pending=1)
+    with pytest.raises(appends.TooManyPending):
+        await end.append(TENANT, appends.Item(b"3"), limits)
+    short = False
+    await end.append(TENANT, appends.Item(b"4"))
+    assert await client.xlen(keys.changes(TENANT)) == 2

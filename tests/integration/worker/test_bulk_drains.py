@@ -335,6 +335,21 @@ async def test_a_broken_operation_becomes_a_dead_letter_and_the_others_go_on(
     assert len(logged(database_urls)) == 9
 
 
+async def test_a_bulk_whose_end_can_not_be_written_becomes_a_dead_letter_and_its_tenant_goes_on(
+    process: processes.Process, redis_url: str, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(progresses.Progress, "close", breaks)
+    await append(redis_url, bulk_of(user(1)), user(2))
+    drain_until_idle(process)
+    assert [reply.status for reply in replies(process)] == [500, 201]
+    ends_of = {operation: status for _, status, _, operation in logged(database_urls)}
+    assert ends_of["bulk"] == 500
+    assert dead_letters(database_urls)[-1] == ("ZeroDivisionError", 2)
+
+
 async def test_a_bulk_that_can_not_be_read_becomes_a_dead_letter(
     process: processes.Process, redis_url: str, database_urls: DatabaseUrls
 ) -> None:

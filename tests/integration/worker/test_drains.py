@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from usher_core.changes import records
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.queues import appends, backlogs, connections, jobs, keys, replies, streams
 from usher_core.scim import documents, schemas
-from usher_core.store import batches
+from usher_core.store import batches, histories, rowsets
 from usher_worker import drains, holds, processes
 
 USER = schemas.default().by_name("User")
@@ -111,6 +112,45 @@ async def test_a_broken_change_becomes_a_dead_letter_and_its_neighbours_are_appl
     assert not process.redis.exists(keys.attempts(TENANT))
 
 
+@pytest.mark.parametrize("operation", ["create", "delete"])
+@pytest.mark.parametrize("place", ["questions", "snapshot", "derive"])
+async def test_whatever_breaks_over_a_change_is_blamed_on_it_with_a_traceback(
+    process: processes.Process,
+    redis_url: str,
+    database_urls: DatabaseUrls,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    operation: Any,
+) -> None:
+    await append(redis_url, create("first@x"))  # what is only created may go another way from now on
+    drains.Drain(process, TENANT).run()
+    broken = create("b@x", operation=operation)
+    changes = [create("a@x", operation=operation), broken, create("c@x", operation=operation)]
+    works = getattr(rowsets, place)
+
+    def breaks(*given: Any) -> Any:
+        if str(broken.resource_id) in repr(given) or "b@x" in repr(given):
+            raise ZeroDivisionError("of ours")
+        return works(*given)
+
+    bury = process.store.bury
+
+    def by_itself(*args: Any, **more: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(rowsets, place, works)
+            return bury(*args, **more)
+
+    monkeypatch.setattr(rowsets, place, breaks)
+    monkeypatch.setattr(process.store, "bury", by_itself)
+    await append(redis_url, *changes)
+    assert drains.Drain(process, TENANT).run() == "idle"
+    well = 201 if operation == "create" else 404
+    assert answers(process) == [201, well, 500, well]
+    with psycopg.connect(database_urls.owner) as owner:
+        [(reason, trace)] = owner.execute("SELECT reason, traceback FROM dead_letters").fetchall()
+    assert (reason, "in breaks" in trace) == ("ZeroDivisionError", True)
+
+
 async def test_an_entry_that_is_no_change_becomes_a_dead_letter(
     process: processes.Process, redis_url: str, database_urls: DatabaseUrls
 ) -> None:
@@ -120,6 +160,28 @@ async def test_an_entry_that_is_no_change_becomes_a_dead_letter(
     drains.Drain(process, TENANT).run()
     assert answers(process) == [201, 201]
     assert dead_letters(database_urls) == [("Unreadable", 1)]
+
+
+async def test_an_entry_that_is_no_change_becomes_one_letter_however_often_it_is_delivered(
+    process: processes.Process, database_urls: DatabaseUrls
+) -> None:
+    other = ids.TenantId(uuid.UUID(int=2))
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', 'b')", (other,))
+        owner.execute("INSERT INTO drains (tenant) VALUES (%s)", (other,))
+    for tenant in (TENANT, TENANT, other):  # the first time its worker dies before it takes it out
+        process.redis.xadd(keys.changes(tenant), {"c": b"\xff nonsense"}, id="1764000000000-7")
+        drains.Drain(process, tenant).run()
+        process.redis.delete(keys.changes(tenant))
+    with psycopg.connect(database_urls.owner) as owner:
+        letters = owner.execute("SELECT tenant, change_id FROM dead_letters ORDER BY tenant").fetchall()
+        logged = owner.execute("SELECT tenant, change_id FROM change_log ORDER BY tenant").fetchall()
+    assert letters == logged
+    assert [tenant for tenant, _ in letters] == [TENANT, other]
+    assert len({change_id for _, change_id in letters}) == 2
+    for _, change_id in letters:
+        assert (change_id.version, change_id.variant) == (7, uuid.RFC_4122)
+        assert histories.moment_of(change_id) == records.EPOCH + datetime.timedelta(seconds=1764000000)
 
 
 class Killed(BaseException):
@@ -241,11 +303,13 @@ async def test_the_sweep_wakes_whom_nobody_wakes_and_forgets_the_idle(
 async def test_the_changes_of_a_deleted_tenant_are_dropped(
     process: processes.Process, redis_url: str, database_urls: DatabaseUrls
 ) -> None:
-    await append(redis_url, create("a@x"))
+    promised = create("b@x", promised=True)
+    await append(redis_url, create("a@x"), promised)
+    process.redis.hset(keys.inbox(TENANT), str(promised.change_id), "1-1")
     with psycopg.connect(database_urls.owner) as owner:
         owner.execute("UPDATE tenants SET deleted_at = now()")
     assert drains.Drain(process, TENANT).run() == "tenant gone"
-    assert not process.redis.exists(keys.changes(TENANT), keys.wake(TENANT))
+    assert process.redis.keys(f"usher:{{{TENANT}}}:*") == []
     assert answers(process) == []
 
 

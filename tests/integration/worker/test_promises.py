@@ -149,6 +149,32 @@ async def test_a_promise_that_stands_in_its_stream_is_not_put_there_twice(
     assert stream(client, TENANT)[1:] == [old.change_id]
 
 
+async def test_a_promise_of_a_tenant_that_is_gone_is_not_put_back(
+    database: databases.Database, database_urls: DatabaseUrls, sweep: sweeps.Sweep, client: redis.Redis
+) -> None:
+    for tenant in (TENANT, OTHER):
+        await promise(database, tenant, create("a@x"))
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("UPDATE tenants SET deleted_at = now() WHERE tenant = %s", (TENANT,))
+    sweep.keep_promises()
+    assert (len(stream(client, TENANT)), len(stream(client, OTHER))) == (0, 1)
+    with psycopg.connect(database_urls.owner) as owner:
+        owner.execute("UPDATE tenants SET deleted_at = now()")
+    assert await inboxes.is_empty(database), "an api need not wait for it"
+
+
+async def test_the_sweep_tells_that_it_goes_on_after_each_page_of_promises(
+    database: databases.Database, sweep: sweeps.Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usher_core.store.sweeps.PROMISED_AT_ONCE", 1)
+    for number in range(3):
+        await promise(database, TENANT, create(f"{number}@x"))
+    ticks: list[float] = []
+    monkeypatch.setattr(sweep._promises, "_tick", lambda: ticks.append(sweep.ticked))
+    sweep.keep_promises()
+    assert len(ticks) == 4
+
+
 async def test_a_change_of_a_tenant_that_is_gone_is_not_accepted(database: databases.Database) -> None:
     with pytest.raises(errors.TenantGone):
         await promise(database, ids.TenantId(uuid.UUID(int=3)), create("a@x"))

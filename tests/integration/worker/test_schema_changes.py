@@ -91,6 +91,7 @@ class World:
         body: Any,
         target: ids.ResourceId | None = None,
         registry: schemas.Registry | None = None,
+        **more: Any,
     ) -> ids.ResourceId:
         """Queue a change, as an api with this registry reads it."""
         registry = registry or self.registry
@@ -112,6 +113,7 @@ class World:
             "r",
             "",
             schemas_version=registry.version,
+            **more,
         )
         async with connections.connect_async(self.redis_url) as client:
             appender = appends.Appender(client, lambda: inboxes.is_empty(self.database), oldest=60)
@@ -298,13 +300,16 @@ async def test_changes_that_wait_behind_are_read_again_by_the_new_schemas(world:
     ]
 
 
-async def test_a_change_of_a_type_that_is_gone_by_then_is_not_found(world: World) -> None:
+@pytest.mark.parametrize("promised", [False, True], ids=["", "answered 202"])
+async def test_a_change_of_a_type_that_is_gone_by_then_is_not_found(world: World, promised: bool) -> None:
     await world.settle(device())
     before = world.registry
     await world.ask(None)
-    await world.send("create", {"name": "late"}, registry=before)
+    await world.send("create", {"name": "late"}, registry=before, promised=promised, told_later=promised)
     world.drain()
     assert world.log()[-1][:2] == ("create", 404)
+    told = world.rows("SELECT kind, detail ->> 'status' FROM events ORDER BY number")
+    assert told == ([("asyncresp", "404")] if promised else [])
 
 
 async def test_a_check_goes_on_where_another_drain_left_it(

@@ -110,12 +110,14 @@ BEGIN
     RETURN v_count;
 END
 $$;
--- What is promised and waits for its turn, of all tenants, a page at a time: the sweep puts back what the queue lost.
+-- What is promised and waits for its turn, of all living tenants, a page at a time: the sweep puts back what the
+-- queue lost.
 CREATE FUNCTION usher_inbox(p_before timestamptz, p_tenant uuid, p_number bigint, p_limit integer)
 RETURNS TABLE (tenant uuid, number bigint, change_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
 AS $$
-    SELECT i.tenant, i.number, i.change_id FROM inbox i
+    SELECT i.tenant, i.number, i.change_id
+      FROM inbox i JOIN tenants t ON t.tenant = i.tenant AND t.deleted_at IS NULL
      WHERE (i.tenant, i.number) > (p_tenant, p_number) AND i.accepted_at < p_before
      ORDER BY i.tenant, i.number LIMIT p_limit
 $$;
