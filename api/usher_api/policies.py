@@ -12,7 +12,11 @@ from typing import Any
 from usher_core import errors
 from usher_core.changes import policies
 from usher_core.scim import documents, patches, paths, references, schemas
-from usher_core.tenants import configs
+from usher_core.tenants import configs, specs
+
+# What a PATCH of a user may take, and what any write of a user may.
+CHANGES: frozenset[specs.Action] = frozenset({"UpdateUsers", "DeactivateUsers"})
+WRITES: frozenset[specs.Action] = CHANGES | {"CreateUsers", "DeleteUsers"}
 
 # Clients may write these for a known sub-attribute; `scim.readers` tells which client does.
 ALIASES = frozenset({"manager.managerid", "roles.displayname"})
@@ -60,6 +64,25 @@ def _admit(config: configs.TenantConfig, kind: schemas.ResourceType, action: str
 
 def _deactivates(operation: patches.Operation) -> bool:
     return operation.path_text == "active" and (operation.op == "remove" or operation.value is False)
+
+
+def admits_patches(config: configs.TenantConfig, registry: schemas.Registry) -> bool:
+    """Tell whether the tenant lets any resource be changed, in whatever way."""
+    return any(_takes_one_of(config, kind, CHANGES) for kind in registry.resource_types)
+
+
+def admits_writes(config: configs.TenantConfig, registry: schemas.Registry) -> bool:
+    """Tell whether the tenant lets anything be written at all."""
+    return any(_takes_one_of(config, kind, WRITES) for kind in registry.resource_types)
+
+
+def _takes_one_of(
+    config: configs.TenantConfig, kind: schemas.ResourceType, of_users: frozenset[specs.Action]
+) -> bool:
+    if kind.name == policies.USERS:
+        return not of_users.isdisjoint(config.actions)
+    # No action is about resources of a tenant's own types.
+    return not kind.stored_apart or "PushGroups" in config.actions
 
 
 def patch_status(config: configs.TenantConfig, kind: schemas.ResourceType) -> int:

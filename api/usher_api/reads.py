@@ -104,12 +104,12 @@ class Reads:
             return dict.fromkeys(kinds)
         if len(kinds) == 1:
             return {kinds[0]: filters.parse(text, kinds[0])}
-        wanted = filters.parse(text, roots.everything(self.registry))
-        return {kind: roots.narrow(wanted, kind) for kind in kinds}
+        return roots.narrow(filters.parse(text, roots.everything(self.registry)), kinds)
 
     def _order(self, kinds: Sequence[schemas.ResourceType], search: Search) -> orders.Order:
         if search.sort_by is None:
             return orders.BY_ID if len(kinds) == 1 else orders.BY_TYPE_AND_ID
+        by: dict[schemas.ResourceType, references.AttributeReference | None]
         if len(kinds) == 1:
             by = {kinds[0]: _sorted_by(search.sort_by, kinds[0])}
         else:

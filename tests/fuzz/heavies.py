@@ -178,6 +178,26 @@ def _patches() -> Iterator[tuple[str, bytes]]:
         ),
     )
     yield (
+        "additions to lists within a list",
+        _json(
+            _message(
+                adding(
+                    "slots", [{"place": f"{i}", "tags": [f"é{n}" for n in range(77)]} for i in range(120)]
+                ),
+                *[adding("slots.tags", [f"é{n}"]) for n in range(400)],
+            )
+        ),
+    )
+    yield (
+        "additions to a list within a value",
+        _json(
+            _message(
+                adding("rack.tags", [f"é{n}" for n in range(999)]),
+                *[adding("rack", {"tags": [f"é{n}"]}) for n in range(400)],
+            )
+        ),
+    )
+    yield (
         "malformed members to remove",
         _fit(
             lambda n: _message(

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import yaml
 
-from usher_core.scim import messages, schemas
+from usher_core.scim import messages, registries, schemas
 
 CONVERSATIONS = Path(__file__).parents[1] / "conversations"
+LAB = Path(__file__).parents[1] / "schemas" / "lab.json"
+BADGE = "urn:example:lab:1.0:Badge"
 NAME = re.compile(r"<[a-z][a-z ]*>")
 SOMEBODY = "00000000-0000-0000-0000-000000000001"
 
 
 def _names() -> list[str]:
     found = {"schemas": None, "id": None, "externalId": None, "meta": None, "meta.created": None}
-    for kind in schemas.default().resource_types:
+    for kind in registries.build(registries.parse({LAB.name: LAB.read_bytes()}), 1).resource_types:
         for schema in kind.schemas:
             prefix = "" if schema is kind.schema else f"{schema.id}:"
             for attribute in schema.attributes.values():
@@ -84,8 +86,32 @@ def _bulks() -> list[bytes]:
     return found
 
 
+# Writes to what is of a tenant's own, for no conversation is about that.
+OWN = [
+    {"userName": "a@x.io", BADGE: {"level": 1, "tags": ["a"], "chip": {"code": "d", "tags": ["b"]}}},
+    {"displayName": "d", "rooms": ["b"], "serial": 8, "slots": [{"place": "p", "tags": ["b"]}]},
+    {
+        "Operations": [
+            {"op": "remove", "path": f"{BADGE}:level"},
+            {"op": "add", "path": "rack.tags", "value": "b"},
+        ]
+    },
+    {"Operations": [{"op": "replace", "path": f"{BADGE}:keys[type pr].value", "value": "m"}]},
+    {"Operations": [{"op": "add", "path": 'slots[tags eq "b"].level', "value": 2}]},
+    {"Operations": [{"op": "replace", "path": 'slots[page eq "x y"].tags', "value": ["a"]}]},
+    {"Operations": [{"op": "replace", "path": 'slots[place eq "p"].place', "value": "q"}]},
+    {"Operations": [{"op": "remove", "path": 'doses[given ge "2030-01-01T00:00:00Z"].type'}]},
+    {
+        "Operations": [
+            {"op": "add", "value": {BADGE: {"keys": [{"value": "k", "tags": ["b"]}], "chip": None}}}
+        ]
+    },
+]
+
+
 def _bodies() -> list[bytes]:
-    return [NAME.sub(SOMEBODY, step["body"]).encode() for step in _steps() if step.get("body")]
+    sent = [NAME.sub(SOMEBODY, step["body"]).encode() for step in _steps() if step.get("body")]
+    return [*sent, *(json.dumps(body).encode() for body in OWN)]
 
 
 def _queries() -> list[bytes]:

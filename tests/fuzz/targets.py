@@ -1,7 +1,9 @@
 """What is fuzzed: filters, paths, searches, documents and PATCH messages, read as the api reads them.
 
-A target takes bytes and yields the name of each part of the way as it ends, so that each can be timed. What a
-client would be answered with an error is caught here; whatever else comes out is a failure.
+Writes are of our resource types and of a tenant's own, with an attribute of every form; what they lead to is
+as a client could have written it. A target takes bytes and yields the name of each part of the way as it
+ends, so that each can be timed. What a client would be answered with an error is caught here; whatever else
+comes out is a failure.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import datetime
 import inspect
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -21,7 +24,17 @@ from usher_core import errors, ids, settings
 from usher_core.changes import bulks as change_bulks
 from usher_core.changes import policies as change_policies
 from usher_core.changes import records, snapshots
-from usher_core.scim import documents, evaluations, filters, patches, paths, projections, schemas, searches
+from usher_core.scim import (
+    documents,
+    evaluations,
+    filters,
+    patches,
+    paths,
+    projections,
+    registries,
+    schemas,
+    searches,
+)
 from usher_core.store import cursors, databases, resources
 from usher_core.tenants import configs
 from usher_core.testing import stores
@@ -30,6 +43,9 @@ T = TypeVar("T")
 
 REGISTRY = schemas.default()
 USER, GROUP = REGISTRY.by_name("User"), REGISTRY.by_name("Group")
+FILE = Path(__file__).parents[1] / "schemas" / "lab.json"
+LAB = registries.build(registries.parse({FILE.name: FILE.read_bytes()}), 1)
+BADGE = "urn:example:lab:1.0:Badge"
 TENANT = ids.TenantId(uuid.UUID(int=7))
 NOW = datetime.datetime(2030, 1, 31, tzinfo=datetime.UTC)
 BASE = "https://scim.example/iam/scim/v2"
@@ -130,54 +146,93 @@ ADA = _stored(
     },
 )
 TEAM = _stored(GROUP, 2, {"displayName": "Team"})
+FULL = {
+    "level": 1,
+    "page": "https://x.io/a",
+    "seal": "s",
+    "tags": ["a", "b"],
+    "chip": {"code": "c", "label": "l", "tags": ["a"]},
+    "deputy": {"value": "d", "$ref": "https://h/Users/d"},
+    "keys": [{"value": "k", "type": "work", "primary": True, "tags": ["a"]}, {"value": "l", "type": "home"}],
+}
+EVE = _stored(LAB.by_name("User"), 1, {"userName": "eve@x.io", "addresses": [{"type": "work"}], BADGE: FULL})
+FLASK = _stored(
+    LAB.by_name("Sample"),
+    2,
+    {
+        "displayName": "Flask",
+        "serial": 7,
+        "rooms": ["a"],
+        "rack": {"value": "r", "type": "work", "tags": ["a"]},
+        "doses": [{"value": "d", "type": "work", "given": "2030-01-31T23:59:59Z", "batches": ["b"]}],
+        "slots": [{"place": "p", "level": 1, "tags": ["a"]}, {"page": "https://x.io/a"}],
+        BADGE: FULL,
+    },
+)
 NEW = ids.ResourceId(uuid.UUID(int=3))
-DIRECTORY = stores.Store(
-    REGISTRY, change_policies.Policy(email_names=False), {ADA.id: ADA, TEAM.id: TEAM}, {TEAM.id: {}}
+POLICY = change_policies.Policy(email_names=False)
+DIRECTORIES = (
+    stores.Store(REGISTRY, POLICY, {ADA.id: ADA, TEAM.id: TEAM}, {TEAM.id: {}}),
+    stores.Store(LAB, POLICY, {EVE.id: EVE, FLASK.id: FLASK}),
 )
 
 
+def _subjects() -> Iterator[tuple[str, stores.Store, schemas.ResourceType, snapshots.Stored]]:
+    """List what is written to: what to call it, where it is, its type, and what there is of it."""
+    for directory in DIRECTORIES:
+        for held in directory.resources.values():
+            name = held.type if directory.registry is REGISTRY else f"{held.type} of a tenant's own"
+            yield name, directory, directory.registry.by_name(held.type), held
+
+
 def _apply(
-    kind: schemas.ResourceType, operation: records.Operation, target: ids.ResourceId, body: Any
+    before: stores.Store,
+    kind: schemas.ResourceType,
+    operation: records.Operation,
+    target: ids.ResourceId,
+    body: Any,
 ) -> None:
     """Let a change travel, be applied and be answered."""
     change = records.Change(
-        ids.ChangeId(uuid.UUID(int=9)), NOW, operation, kind.name, target, body, None, "t", "r", ""
-    )
-    directory = DIRECTORY.copy()
+        ids.ChangeId(uuid.UUID(int=9)), NOW, operation, kind.name, target, body, None, "t", "r", "",
+        schemas_version=before.registry.version,
+    )  # fmt: skip
+    directory = before.copy()
     [outcome] = directory.apply([records.Change.decode(change.encode())], NOW)
     assert outcome.status < 500, outcome
     back = records.Outcome.decode(outcome.encode())
     if back.document is not None:
         stored = directory.resources[back.resource_id or target]
+        assert documents.normalise(kind, stored.document) == stored.document
         projection = projections.parse(None, None, kind)
-        presenter = representations.Presenter(REGISTRY, kind, BASE, projection)
+        presenter = representations.Presenter(directory.registry, kind, BASE, projection)
         orjson.dumps(presenter.represent(resources.Resource(stored, None, None)))
 
 
 def run_document(data: bytes) -> Iterator[str]:
-    for kind, held in ((USER, ADA), (GROUP, TEAM)):
+    for name, directory, kind, held in _subjects():
         for config, operation in ((STRICT, "replace"), (LENIENT, "create"), (LENIENT, "replace")):
             read = attempt(
                 lambda kind=kind, config=config, operation=operation: policies.read_document(
                     config, kind, requests.read_json(data), is_new=operation == "create"
                 )
             )
-            yield f"read a {kind.name}"
+            yield f"read a {name}"
             if read is not None:
-                _apply(kind, operation, NEW if operation == "create" else held.id, read)
-                yield f"apply the {operation} of a {kind.name}"
+                _apply(directory, kind, operation, NEW if operation == "create" else held.id, read)
+                yield f"apply the {operation} of a {name}"
 
 
 def run_patch(data: bytes) -> Iterator[str]:
-    for kind, held in ((USER, ADA), (GROUP, TEAM)):
+    for name, directory, kind, held in _subjects():
         for config in (STRICT, LENIENT):
             read = attempt(
                 lambda kind=kind, config=config: policies.read_patch(config, kind, requests.read_json(data))
             )
-            yield f"read a PATCH of a {kind.name}"
+            yield f"read a PATCH of a {name}"
             if read is not None:
-                _apply(kind, "patch", held.id, patches.dump(read))
-                yield f"apply a PATCH of a {kind.name}"
+                _apply(directory, kind, "patch", held.id, patches.dump(read))
+                yield f"apply a PATCH of a {name}"
 
 
 def run_path(data: bytes) -> Iterator[str]:
@@ -188,12 +243,13 @@ def run_path(data: bytes) -> Iterator[str]:
         if path is not None:
             assert paths.parse(path.text, kind) == path
             yield "parse again"
-    for op in ("add", "replace", "remove"):
-        message = {"Operations": [{"op": op, "path": text, "value": "a"}]}
-        read = attempt(lambda message=message: patches.parse(message, USER))
-        if read is not None:
-            _apply(USER, "patch", ADA.id, patches.dump(read))
-        yield op
+    for name, directory, kind, held in _subjects():
+        for op in ("add", "replace", "remove"):
+            message = {"Operations": [{"op": op, "path": text, "value": "a"}]}
+            read = attempt(lambda kind=kind, message=message: patches.parse(message, kind))
+            if read is not None:
+                _apply(directory, kind, "patch", held.id, patches.dump(read))
+            yield f"{op} of a {name}"
 
 
 def run_bulk(data: bytes) -> Iterator[str]:

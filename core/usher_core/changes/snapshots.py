@@ -163,16 +163,13 @@ def _ask_for_patch(asked: Needs, resource_type: schemas.ResourceType, change: re
     operations = patches.load(change.body, resource_type)
     on_members: list[scim_members.MemberOperation] = []
     for operation in operations:
-        # Each operation alone on an empty resource shows which unique values it could bring.
-        try:
-            patched = patches.apply(resource_type, {}, (operation,))
-        except errors.ScimError:
-            continue
-        wanted = unique_keys(resource_type, patched.document)
+        # Whether it will bring them depends on the resource, which nobody has read yet.
+        brought = patches.brought(resource_type, operation)
+        wanted = unique_keys(resource_type, brought.document)
         asked.owners.update(wanted)
         _note_taker(asked, change.resource_id, wanted)
-        on_members += patched.member_operations
-        for member_operation in patched.member_operations:
+        on_members += brought.member_operations
+        for member_operation in brought.member_operations:
             match member_operation:
                 case scim_members.MembersAdded(members) | scim_members.MembersReplaced(members):
                     _ask_for_members(asked, change.resource_id, (member.value for member in members))

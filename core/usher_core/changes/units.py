@@ -239,7 +239,8 @@ class Unit:
         key = snapshots.name_key(resource_type, document, keys) if self._policy.revive_inactive else None
         holder = None if key is None else self._owners[key]
         found = None if holder is None else self._resources[holder]
-        if found is None or found.document.get("active") is not False:
+        # Whose `active` a PATCH removed is not active either.
+        if found is None or found.document.get("active") is True:
             return None
         return found if found.document.get("externalId") == document["externalId"] else None
 

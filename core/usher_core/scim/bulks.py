@@ -16,14 +16,18 @@ from typing import Any, Final
 import orjson
 
 from usher_core import errors
-from usher_core.scim import documents, messages, references
+from usher_core.scim import bodies, messages, references
 
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
 
 _MARK: Final = "bulkid:"
 _WHOLE: Final = re.compile(r"(?i:bulkId):(.+)", re.DOTALL)
 _LAST_SEGMENT: Final = re.compile(r"(?<=/)(?i:bulkId):([^/]+)$")
-_QUOTED: Final = re.compile(r'(?<=")(?i:bulkId):([^"\\]+)(?=")')
+# Some clients write no quotes around the values of filters; what stands within quotes is one value.
+_VALUE: Final = re.compile(
+    r'"(?i:bulkId):(?P<quoted>[^"\\]+)"|"(?:[^"\\]|\\.)*"|(?<=\s)(?i:bulkId):(?P<bare>[^\s()\[\]"]+)',
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def parse(body: Any, *, max_operations: int) -> Message:
     if not isinstance(body, dict):
         raise errors.InvalidSyntax("The body must be a JSON object: a bulk request.")
     fields = {key.lower(): value for key, value in body.items()}
-    documents.require_message(fields.get("schemas"), messages.BULK_REQUEST_SCHEMA)
+    bodies.require_message(fields.get("schemas"), messages.BULK_REQUEST_SCHEMA)
     listed = fields.get("operations")
     if not isinstance(listed, list) or not listed:
         raise errors.InvalidSyntax("Operations must be a list of at least one operation.")
@@ -138,12 +142,12 @@ class References:
         """
         if not isinstance(data, dict | list):
             return data
-        documents.refuse_deep(data)
+        bodies.refuse_deep(data)
         # Most refer to nothing, and as JSON that is seen at once.
         return self._resolve(data, "") if _MARK in orjson.dumps(data).decode().lower() else data
 
     def in_patch(self, data: Any) -> Any:
-        """Resolve each reference in a PATCH message, also the quoted strings in its paths.
+        """Resolve each reference in a PATCH message, also the values that the filters in its paths compare.
 
         Raises:
             InvalidValue, InvalidSyntax: as `in_data` does.
@@ -172,7 +176,12 @@ class References:
         return _LAST_SEGMENT.sub(lambda found: self._id(found[1]), value) if key == "$ref" else value
 
     def _in_filter(self, path: str) -> str:
-        return _QUOTED.sub(lambda found: self._id(found[1]), path)
+        def resolved(found: re.Match[str]) -> str:
+            if found["quoted"] is not None:
+                return f'"{self._id(found["quoted"])}"'
+            return found[0] if found["bare"] is None else self._id(found["bare"])
+
+        return _VALUE.sub(resolved, path)
 
     def _id(self, bulk_id: str) -> str:
         create = self.creates.get(bulk_id)

@@ -6,9 +6,9 @@ document. A comparison made here always has a value of its attribute's type.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,8 +32,7 @@ _REFUSED: Final = {
     "decimal": _TEXT,
     "dateTime": _TEXT,
 }
-_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
-_NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,300})?([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,300}(?P<real>(\.\d{1,300})?([eE][+-]?\d{1,3})?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +97,12 @@ def comparable(reference: AttributeReference) -> AttributeReference:
     """Give a complex attribute its `value` (RFC 7643 §2.4); Entra ID compares `manager` and `members` so.
 
     Raises:
-        InvalidFilter: the attribute is complex and has none.
+        InvalidFilter: the attribute is complex and has none, or is an extension, whose `value` is but a name.
     """
     if reference.target.type != "complex":
         return reference
-    if reference.sub_attribute is None and reference.attribute.value is not None:
+    has_value = reference.attribute.value is not None and not reference.is_extension
+    if reference.sub_attribute is None and has_value:
         return dataclasses.replace(reference, sub_attribute=reference.attribute.value)
     raise errors.InvalidFilter(f"{reference.path} is complex: compare one of its sub-attributes.")
 
@@ -146,11 +146,15 @@ def _boolean(target: Attribute, path: str, token: str) -> bool:
 
 
 def _number(target: Attribute, path: str, token: str) -> int | float:
-    if _INTEGER.fullmatch(token):
-        return int(token)
-    if target.type == "decimal" and _NUMBER.fullmatch(token) and math.isfinite(float(token)):
-        return float(token)
-    raise errors.InvalidFilter(f"{path} can be compared with a number of type {target.type} only.")
+    found = _NUMBER.fullmatch(token)
+    if found is not None:
+        # Brought to the form in which it would be stored, so that what was stored is found by the same text.
+        with contextlib.suppress(errors.InvalidValue):
+            number: int | float = values.checker(target, path)(float(token) if found["real"] else int(token))
+            return number
+    raise errors.InvalidFilter(
+        f"{path} can be compared with a number of type {target.type} only, within the range that it has."
+    )
 
 
 def _date_time(target: Attribute, path: str, token: str) -> str:

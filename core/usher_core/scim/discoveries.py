@@ -21,6 +21,8 @@ from usher_core.scim.schemas import (
 def service_provider_config(
     base_url: str,
     *,
+    patch: bool = True,
+    bulk: bool = True,
     bulk_operations: int = 1000,
     bulk_payload: int = 1_048_576,
     max_results: int = 200,
@@ -30,14 +32,15 @@ def service_provider_config(
 ) -> dict[str, Any]:
     """Describe the service (RFC 7643 §5); `base_url` is that of the tenant, without a slash at its end.
 
-    `bulk_payload` in bytes, `cursor_lifetime` in seconds.
+    `patch` and `bulk` are off where the tenant lets none succeed: more than these two of what a tenant's
+    `actions` leave out has no name in RFC 7643. `bulk_payload` in bytes, `cursor_lifetime` in seconds.
     """
     config: dict[str, Any] = {"schemas": [SERVICE_PROVIDER_CONFIG]}
     if documentation_uri is not None:
         config["documentationUri"] = documentation_uri
     return config | {
-        "patch": {"supported": True},
-        "bulk": {"supported": True, "maxOperations": bulk_operations, "maxPayloadSize": bulk_payload},
+        "patch": {"supported": patch},
+        "bulk": {"supported": bulk, "maxOperations": bulk_operations, "maxPayloadSize": bulk_payload},
         "filter": {"supported": True, "maxResults": max_results},
         "changePassword": {"supported": False},
         "sort": {"supported": True},

@@ -7,20 +7,20 @@ api calls `normalise` before a change is queued, so that the worker need not loo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from usher_core import errors
-from usher_core.scim import members, readers, references
+from usher_core.scim import bodies, members, readers, references
 from usher_core.scim.readers import MAX_ELEMENTS as MAX_ELEMENTS
 from usher_core.scim.readers import Reader
 from usher_core.scim.references import AttributeReference
 from usher_core.scim.schemas import COMMON_ATTRIBUTES, USER, Attribute, ResourceType
 from usher_core.scim.values import fold as fold
 
-MAX_DEPTH: Final = 32
 # Of a value that resources are looked up by: an index holds it whole (PostgreSQL allows 2,704 bytes a row).
 MAX_INDEXED_BYTES: Final = 1024
 # Set behind the path of a unique attribute whose case counts; no path has a blank.
@@ -52,7 +52,7 @@ def normalise(resource_type: ResourceType, body: Any, *, ignore_unknown: bool = 
     """
     if not isinstance(body, dict):
         raise errors.InvalidSyntax(f"The body must be a JSON object that describes a {resource_type.name}.")
-    refuse_deep(body)
+    bodies.refuse_deep(body)
     slots = _slots(resource_type)
     document: dict[str, Any] = {"schemas": None}
     for key, value in body.items():
@@ -65,7 +65,7 @@ def normalise(resource_type: ResourceType, body: Any, *, ignore_unknown: bool = 
         elif slot.read is not None:
             _read(document, slot, value)
         elif slot.name == "schemas":
-            refuse_other_versions(value)
+            bodies.refuse_other_versions(value)
     _require(resource_type, document)
     document["schemas"] = schemas_of(resource_type, document)
     refuse_oversized(resource_type, document)
@@ -94,7 +94,8 @@ def _read_extension(document: dict[str, Any], slot: _Slot, value: Any, *, ignore
         sub = slots.get(key) or slots.get(key.lower())
         if sub is None:
             if not ignore_unknown:
-                raise errors.InvalidValue(f"{references.shown(key)} is no attribute of {slot.name}.")
+                names = (one.name for one in slots.values())
+                raise errors.InvalidValue(references.describe_unknown_among(key, names, slot.name))
         elif sub.read is not None:
             read = sub.read(item)
             if read is not None:
@@ -134,43 +135,6 @@ def schemas_of(resource_type: ResourceType, document: Mapping[str, Any]) -> list
         extension.schema.id for extension in resource_type.extensions if document.get(extension.schema.id)
     ]
     return [resource_type.schema.id, *held]
-
-
-def refuse_other_versions(schemas: Any) -> None:
-    """Refuse a message whose `schemas` are all of SCIM 1.x, and `schemas` that are no list of strings.
-
-    One that holds them beside ours is fine: OneLogin sends both.
-    """
-    listed = [schemas] if isinstance(schemas, str) else schemas or []
-    if not isinstance(listed, list) or not all(isinstance(urn, str) for urn in listed):
-        raise errors.InvalidValue("schemas must be a list of strings.")
-    readers.refuse_many(listed, "schemas")
-    if listed and all(urn.lower().startswith("urn:scim:schemas:") for urn in listed):
-        raise errors.InvalidVersion("This service speaks SCIM 2.0 only; the schemas sent are of SCIM 1.x.")
-
-
-def require_message(schemas: Any, urn: str) -> None:
-    """Refuse a message whose `schemas` name others than its own; they may be left out."""
-    refuse_other_versions(schemas)
-    urns = [schemas] if isinstance(schemas, str) else schemas or []
-    if urns and urn.lower() not in {one.lower() for one in urns}:
-        raise errors.InvalidSyntax(f"schemas must hold {urn}.")
-
-
-def refuse_deep(value: Any) -> None:
-    """Refuse JSON that is nested deeper than `MAX_DEPTH` levels; what follows may rely on it."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if type(item) is dict else item)
-            # Of JSON nothing else is nested; isinstance would take twice as long for a million values.
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return
-    raise errors.InvalidSyntax(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -339,6 +303,9 @@ def refuse_oversized(resource_type: ResourceType, document: Mapping[str, Any]) -
         for text in found(reference, document):
             if isinstance(text, str) and _is_oversized(reference.target, text):
                 raise errors.InvalidValue(f"{reference.path} is longer than {MAX_INDEXED_BYTES} bytes.")
+    for reference in _lists_inside(resource_type):
+        for element in found(dataclasses.replace(reference, sub_attribute=None), document):
+            readers.refuse_many(element.get(reference.target.name) or [], reference.path)
     for name, value in document.items():
         if name in resource_type.stored_apart:
             continue
@@ -346,6 +313,15 @@ def refuse_oversized(resource_type: ResourceType, document: Mapping[str, Any]) -
         for attribute, elements in lists:
             if isinstance(elements, list):
                 readers.refuse_many(elements, attribute)
+
+
+@functools.lru_cache(maxsize=1024)
+def _lists_inside(resource_type: ResourceType) -> tuple[AttributeReference, ...]:
+    return tuple(
+        reference
+        for reference in references_of(resource_type)
+        if reference.sub_attribute is not None and reference.sub_attribute.multi_valued
+    )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,18 +1,19 @@
 """What one PATCH operation makes of the value of one attribute: pure functions from the old value to the new.
 
 `patches` finds the attribute and calls `changed`. Values here are in their stored form; `None` stands for
-unassigned. Nothing given is ever changed in place, and an operation applied twice gives what it gave once.
+unassigned. Nothing given is ever changed in place, and an operation applied twice gives what it gave once: an
+element is made only if the filter of the path then finds it. (One that makes primary what is not, by a filter
+that asks for that, finds another the next time.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from usher_core import errors
-from usher_core.scim import conditions, evaluations, repetitions
+from usher_core.scim import conditions, documents, evaluations, merges, readers, references, repetitions
 from usher_core.scim.paths import Path
-from usher_core.scim.schemas import Attribute
 
 # Sub-attributes that tell something about a value, and are no value themselves.
 _LABELS: Final = frozenset({"type", "primary"})
@@ -24,86 +25,60 @@ def changed(path: Path, op: str, value: Any, current: Any) -> Any:
     Raises:
         NoTarget: the path's filter matches nothing, and doesn't say what a new element would be.
         InvalidValue: several elements would be primary.
+        MutabilityViolated: the last of a required list would be removed.
     """
     attribute, sub = path.reference.attribute, path.reference.sub_attribute
     if path.filter is not None or (attribute.multi_valued and sub is not None):
         return _changed_elements(path, op, value, current)
-    if sub is not None:
-        return _merged(attribute, current, {sub.name: None if op == "remove" else value})
     if attribute.multi_valued:
-        return _changed_list(attribute, op, value, current or [])
+        return _changed_list(path, op, value, current or [])
+    if sub is not None:
+        return merges.overlaid(attribute, op, current or {}, _part(path, op, value, current or {}))
     if op == "remove":
         return None
     if attribute.type == "complex":
-        return _merged(attribute, current, value)
+        return merges.overlaid(attribute, op, current or {}, value)
     return value
 
 
-def _merged(attribute: Attribute, current: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Any:
-    # RFC 7644 §3.5.2.3: sub-attributes that are not given stay as they are …
-    base: dict[str, Any] = dict(current or {})
-    if attribute.value is not None and "value" in given:
-        if not given["value"]:
-            return None
-        if given["value"] != base.get("value"):
-            base = {}  # … but `$ref` and the name of another manager are not this one's
-    base.update(given)
-    return _assigned(base) or None
+def brought(path: Path, op: str, value: Any) -> Any:
+    """Tell what an operation could bring to the attribute of `path`, whatever is held there.
+
+    That is all that may be held after it and was not before, in the form in which the attribute holds it.
+    """
+    attribute, sub = path.reference.attribute, path.reference.sub_attribute
+    if op == "remove":
+        return None
+    if sub is not None:
+        value = {sub.name: value}
+    if isinstance(value, dict):
+        value = (_described(path) or {}) | value
+    return [value] if attribute.multi_valued and not isinstance(value, list) else value
 
 
-def _assigned(element: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in element.items() if value is not None}
+def _part(path: Path, op: str, value: Any, element: dict[str, Any]) -> dict[str, Any]:
+    """Say of one value what its sub-attribute is to be; null where that is to be unassigned."""
+    sub = path.reference.sub_attribute
+    if sub is None:
+        return dict(value)
+    if op == "remove":
+        # As of a list: a remove that lists values removes those alone.
+        left = None if value is None else merges.without(sub, element.get(sub.name) or [], value)
+        if not left and sub.name in element and documents.needed(sub):
+            raise errors.MutabilityViolated(f"{path.text} is required: it can't be removed.")
+        return {sub.name: left or None}
+    return {sub.name: value}
 
 
-# Lists as a whole.
-
-
-def _changed_list(attribute: Attribute, op: str, value: Any, current: list[Any]) -> list[Any] | None:
+def _changed_list(path: Path, op: str, value: Any, current: list[Any]) -> list[Any] | None:
     if op == "replace":
         return value or None
     if op == "add":
-        return _added(attribute, current, value)
+        return merges.added(path.reference.attribute, current, value)
     if value is None:
         return None
     # Entra ID: a remove that lists values removes those alone.
-    return _without(attribute, current, value) or None
-
-
-def _without(attribute: Attribute, current: list[Any], listed: list[Any]) -> list[Any]:
-    """Leave out what is listed; whatever a listed value doesn't mention may be anything."""
-    unwanted: dict[tuple[str, ...], set[Hashable]] = {}
-    for item in listed:
-        names = repetitions.told_by(item) or (tuple(sorted(item)) if isinstance(item, dict) else ())
-        unwanted.setdefault(names, set()).add(repetitions.key(attribute, item, names))
-    return [
-        held
-        for held in current
-        if not any(repetitions.key(attribute, held, names) in keys for names, keys in unwanted.items())
-    ]
-
-
-def _added(attribute: Attribute, current: list[Any], given: list[Any], *, merges: bool = True) -> list[Any]:
-    result = list(current)
-    touched = set()
-    places: dict[Hashable, int] = {}
-    for place, held in enumerate(current):
-        _note(places, attribute, held, place)
-    for item in given:
-        index = places.get(next(repetitions.keys(attribute, item)))
-        if index is None:
-            index = len(result)
-            result.append(item)
-            _note(places, attribute, item, index)
-        elif isinstance(item, dict):
-            result[index] = {**result[index], **item} if merges else item
-        if isinstance(item, dict) and item.get("primary") is True:
-            touched.add(index)
-    return _with_one_primary(attribute, result, touched)
-
-
-def _note(places: dict[Hashable, int], attribute: Attribute, element: Any, place: int) -> None:
-    for key in repetitions.keys(attribute, element):
-        places.setdefault(key, place)
+    return merges.without(path.reference.attribute, current, value) or None
 
 
 # Elements of a list, or the single value of a complex attribute, chosen by a filter.
@@ -113,65 +88,55 @@ def _changed_elements(path: Path, op: str, value: Any, current: Any) -> Any:
     attribute = path.reference.attribute
     single = [] if current is None else [current]
     held = list(current or []) if attribute.multi_valued else single
-    is_chosen = evaluations.element_test(path.filter) if path.filter is not None else lambda _: True
+    is_chosen = evaluations.element_test(path.filter) if path.filter is not None else _any
     chosen = {index: None for index, element in enumerate(held) if is_chosen(element)}
     if op == "remove":
-        result = _removed(path, held, chosen)
+        result = _removed(path, value, held, chosen)
     elif chosen:
         result = _updated(path, op, value, held, chosen)
     else:
-        result = _with_new(path, op, value, held)
+        result = _with_new(path, op, value, held, is_chosen)
     if attribute.multi_valued:
         return result or None
     return result[0] if result else None
 
 
-def _removed(path: Path, held: list[Any], chosen: Collection[int]) -> list[Any]:
-    sub = path.reference.sub_attribute
+def _any(_: Any) -> bool:
+    return True
+
+
+def _removed(path: Path, value: Any, held: list[Any], chosen: Collection[int]) -> list[Any]:
+    attribute, sub = path.reference.attribute, path.reference.sub_attribute
     result = []
     for index, element in enumerate(held):
         if index not in chosen:
             result.append(element)
         elif sub is not None:
-            rest = {name: value for name, value in element.items() if name != sub.name}
+            rest = merges.overlaid(attribute, "remove", element, _part(path, "remove", value, element)) or {}
             # An address without anything but the label "work" is no address.
             if sub.name not in element or not _LABELS.issuperset(rest):
                 result.append(rest)
     return result if sub is None else _once(path, result)
 
 
-def _with_new(path: Path, op: str, value: Any, held: list[Any]) -> list[Any]:
-    """Add the element that the filter describes; Entra ID expects it where RFC 7644 answers noTarget."""
-    described = {} if path.filter is None else conditions.implied(path.filter)
-    attribute, sub = path.reference.attribute, path.reference.sub_attribute
-    if described is None or (held and not attribute.multi_valued):
-        raise errors.NoTarget(f"{path.text} matches no value.")
-    if attribute.type != "complex":
-        return _added(attribute, held, [value])
-    element = _assigned({**described, **(value if sub is None else {sub.name: value})})
-    # A value that contradicts the filter must not make one more element each time it is sent. Of one that is
-    # there a replace leaves what it would leave when sent again, for then the filter finds it.
-    return _added(attribute, held, [element] if element else [], merges=op != "replace" or sub is not None)
-
-
 def _updated(path: Path, op: str, value: Any, held: list[Any], chosen: Collection[int]) -> list[Any]:
     attribute, sub = path.reference.attribute, path.reference.sub_attribute
+    replaces = op == "replace" and sub is None
     # RFC 7644 §3.5.2.3 replaces the element; it stays the one that the filter chooses.
-    kept = (conditions.implied(path.filter) if path.filter is not None else None) or {}
+    told = (conditions.implied(path.filter) if path.filter is not None else None) or {}
     result = list(held)
     touched = set()
     for index in chosen:
         if attribute.type != "complex":
             result[index] = value
             continue
-        given = {sub.name: value} if sub is not None else value
-        base = kept if op == "replace" and sub is None else held[index]
-        result[index] = _assigned({**base, **given})
+        element = held[index]
+        base = {name: element[name] for name in told if name in element} if replaces else element
+        result[index] = merges.overlaid(attribute, op, base, _part(path, op, value, element)) or {}
         if result[index].get("primary") is True:
             touched.add(index)
-    return _once(
-        path, [element for element in _with_one_primary(attribute, result, touched) if element != {}]
-    )
+    result = merges.with_one_primary(attribute, result, touched)
+    return _once(path, [element for element in result if element != {}])
 
 
 def _once(path: Path, elements: list[Any]) -> list[Any]:
@@ -180,13 +145,50 @@ def _once(path: Path, elements: list[Any]) -> list[Any]:
     return repetitions.once(attribute, elements) if attribute.multi_valued else elements
 
 
-def _with_one_primary(attribute: Attribute, elements: list[Any], touched: set[int]) -> list[Any]:
-    # RFC 7644 §3.5.2: a new primary value makes the others not primary.
-    if len(touched) > 1:
-        raise errors.InvalidValue(f"{attribute.name}.primary can be true for one value only.")
-    if not touched:
-        return elements
-    return [
-        {**element, "primary": False} if index not in touched and element.get("primary") is True else element
-        for index, element in enumerate(elements)
-    ]
+def _with_new(
+    path: Path, op: str, value: Any, held: list[Any], is_chosen: Callable[[Any], bool]
+) -> list[Any]:
+    """Add the element that the filter describes; Entra ID expects it where RFC 7644 answers noTarget."""
+    attribute, sub = path.reference.attribute, path.reference.sub_attribute
+    given = _part(path, op, value, {}) if attribute.type == "complex" else value
+    unassigns = isinstance(given, dict) and not merges.overlaid(attribute, op, {}, given)
+    if unassigns or (held and _is_done(path, given, held)):
+        return held
+    described = _described(path)
+    is_another = bool(held) and not attribute.multi_valued
+    element = given
+    if described and isinstance(given, dict):
+        element = merges.overlaid(attribute, op, described, given)
+    # What the filter asks for may be read-only, or be contradicted: then one more would be made each time.
+    if described is None or is_another or not is_chosen(element):
+        raise errors.NoTarget(f"{path.text} matches no value.")
+    if op != "replace" or sub is not None:
+        return merges.added(attribute, held, [element], op=op)
+    # Of a value that is there with another type a replace leaves what it leaves when it is sent again.
+    return _once(path, merges.added(attribute, held, [element], merges=False))
+
+
+def _described(path: Path) -> dict[str, Any] | None:
+    """Read what the filter says of an element as if a client had sent it; `None` where that makes none."""
+    if path.filter is None:
+        return {}
+    reference = references.AttributeReference(path.reference.urn, path.reference.attribute)
+    told = conditions.implied(path.filter)
+    if told is None or reference.attribute.type != "complex":
+        return told
+    try:
+        read: dict[str, Any] | None = readers.partial(reference.attribute, reference.path)(told)
+    except errors.InvalidValue:
+        return None  # no value can be what the filter asks for
+    return read
+
+
+def _is_done(path: Path, given: Any, held: list[Any]) -> bool:
+    """Whether the operation has already changed what its filter asks for, which so finds nothing more."""
+    if path.filter is None:
+        return False
+    attribute = path.reference.attribute
+    asked = {reference.target.name for reference in conditions.attributes(path.filter)}
+    if isinstance(given, dict) and asked.isdisjoint(given) and not merges.tells_another(attribute, given):
+        return False
+    return merges.holds(attribute, held, given)

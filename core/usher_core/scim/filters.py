@@ -211,10 +211,9 @@ def require_elements(
 ) -> None:
     """Refuse a value path on what has no values to choose from: a sub-attribute, or a simple single value."""
     attribute = reference.attribute
-    whole_extension = attribute.name.lower().startswith("urn:")
     if reference.sub_attribute is not None or not (attribute.multi_valued or attribute.type == "complex"):
         raise error(f"{reference.path} has no values to choose from: [ ] can't follow it.")
-    if whole_extension:
+    if reference.is_extension:
         raise error(f"{reference.path} is a schema: [ ] can't follow it.")
 
 
@@ -226,5 +225,6 @@ def _resolve_inside(name: str, scope: AttributeReference) -> AttributeReference:
         return AttributeReference(scope.urn, scope.attribute, sub)
     if scope.attribute.type != "complex" and name.lower() == "value":
         return scope
-    known = (sub.name for sub in scope.attribute.sub_attributes.values())
+    # What is not complex is itself the value.
+    known = [sub.name for sub in scope.attribute.sub_attributes.values() if not sub.hidden] or ["value"]
     raise errors.InvalidFilter(references.describe_unknown_among(name, known, scope.path))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from usher_core import errors
-from usher_core.scim import documents, members, messages, paths, readers, weights
+from usher_core.scim import bodies, documents, members, messages, paths, readers, weights
 from usher_core.scim.paths import Path
 from usher_core.scim.schemas import ResourceType
 
@@ -27,8 +27,8 @@ _NOT_GIVEN: Final = object()
 class Operation:
     """One change of one attribute.
 
-    `value` is `None` for a remove of all; a remove with a list removes those values alone. An object given
-    to a complex attribute is merged, and its nulls unassign.
+    `value` is `None` for a remove of all; a remove with a list removes those values alone, of an attribute or
+    of a sub-attribute. An object given to a complex attribute is merged, and its nulls unassign.
     """
 
     op: Op
@@ -48,9 +48,9 @@ def parse(body: Any, resource_type: ResourceType) -> tuple[Operation, ...]:
     """
     if not isinstance(body, dict):
         raise errors.InvalidSyntax("The body must be a JSON object: a PATCH message.")
-    documents.refuse_deep(body)
+    bodies.refuse_deep(body)
     fields = {key.lower(): value for key, value in body.items()}
-    documents.require_message(fields.get("schemas"), messages.PATCH_OP_SCHEMA)
+    bodies.require_message(fields.get("schemas"), messages.PATCH_OP_SCHEMA)
     listed = fields.get("operations")
     if not isinstance(listed, list) or not listed:
         raise errors.InvalidSyntax("Operations must be a list of at least one operation.")
@@ -141,19 +141,23 @@ def _set(op: Op, path: Path, value: Any) -> Iterator[Operation]:
     read = _read(path, value)
     if path.reference.target.hidden or path.reference.attribute.hidden:
         return
+    for name in read if isinstance(read, dict) else ():
+        if read[name] is None and documents.needed(path.reference.attribute.sub_attributes[name.lower()]):
+            raise errors.MutabilityViolated(f"{path.text}.{name} is required: it can't be removed.")
     if read is not None:
         yield Operation(op, path.text, read)
     elif op == "replace" or value not in (None, []):
         # RFC 7643 §2.5: null and an empty array unassign; and Entra ID's manager "" does.
         if _leaves_out(path):
-            raise errors.InvalidValue(f"{path.text} is required.")
+            # RFC 7644 §3.5.2.2 has one error for what is removed and for what becomes unassigned.
+            raise errors.MutabilityViolated(f"{path.text} is required: it can't be removed.")
         yield Operation("remove", path.text)
 
 
 def _read(path: Path, value: Any) -> Any:
     reference = path.reference
     if reference.sub_attribute is not None:
-        return readers.whole(reference.sub_attribute, reference.path)(value)
+        return readers.part(reference.attribute, reference.sub_attribute, reference.path)(value)
     attribute = reference.attribute
     if attribute.type == "complex" and (path.filter is not None or not attribute.multi_valued):
         return readers.partial(attribute, reference.path)(value)
@@ -165,7 +169,8 @@ def _remove(path: Path, value: Any, resource_type: ResourceType) -> Iterator[Ope
     if reference.target.hidden or reference.attribute.hidden:
         return
     listed = None
-    if reference.attribute.multi_valued and reference.sub_attribute is None and path.filter is None:
+    names_a_list = path.filter is None or reference.sub_attribute is not None
+    if reference.target.multi_valued and names_a_list:
         listed = None if value is _NOT_GIVEN or value is None else _listed(path, value)
     whole = resource_type.extension_attributes.get(reference.attribute.name.lower())
     needed = _leaves_out(path) or any(
@@ -186,7 +191,7 @@ def _leaves_out(path: Path) -> bool:
 
 def _listed(path: Path, value: Any) -> list[Any]:
     """Read the values to be removed; what is malformed can't be among those held, so it names none."""
-    read = readers.element(path.reference.attribute, path.reference.path)
+    read = readers.element(path.reference.target, path.reference.path)
     given = value if isinstance(value, list) else [value]
     readers.refuse_many(given, path.reference.path)
     listed = []

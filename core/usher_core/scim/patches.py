@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from usher_core import errors
-from usher_core.scim import documents, elements, members, paths
+from usher_core.scim import documents, elements, looks, members, paths
 from usher_core.scim.members import Member as Member
 from usher_core.scim.members import MemberOperation as MemberOperation
 from usher_core.scim.members import MembersAdded as MembersAdded
@@ -29,12 +29,6 @@ from usher_core.scim.operations import reread as reread
 from usher_core.scim.paths import Path
 from usher_core.scim.references import AttributeReference
 from usher_core.scim.schemas import ResourceType
-
-# At elements of lists, by all operations of a message and all comparisons of their filters. A look takes
-# about a microsecond.
-MAX_LOOKS: Final = 40_000
-# Of an operation at each element that is there or given, to tell whether they are the same.
-_LOOKS_FOR_SAME: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +68,43 @@ def apply(
     Raises:
         NoTarget: a filter matches nothing and doesn't describe what to create.
         InvalidValue: more than one value would be primary, a required one would be missing, or all this takes
-            more than `MAX_LOOKS`.
+            more than `looks.MAX_LOOKS`.
         MutabilityViolated: an immutable attribute would change, or a required one vanish.
     """
     result = dict(document)
     apart: list[MemberOperation] = []
-    looks = 0
+    taken = 0
     for operation in operations:
         path = paths.parse(operation.path_text, resource_type)
         if is_apart(path, resource_type):
             apart.append(_member_operation(path, operation))
             continue
-        looks += _looks(result, path, operation)
-        if looks > MAX_LOOKS:
+        taken += looks.count(result, path, operation)
+        if taken > looks.MAX_LOOKS:
             raise errors.InvalidValue(
-                f"The operations take more than {MAX_LOOKS} looks at values: send fewer at once."
+                f"The operations take more than {looks.MAX_LOOKS} looks at values: send fewer at once."
             )
         _apply(result, path, operation)
-    if document:
-        _check(resource_type, document, result)
-        documents.refuse_oversized(resource_type, result)
+    _check(resource_type, document, result)
+    documents.refuse_oversized(resource_type, result)
     held = documents.schemas_of(resource_type, result)
     if held != documents.schemas_of(resource_type, document):
         result["schemas"] = held
     return Patched(result, tuple(apart))
 
 
-def _looks(document: Mapping[str, Any], path: Path, operation: Operation) -> int:
-    """Count how often the operation looks at an element, of those there are and of those that it brings."""
+def brought(resource_type: ResourceType, operation: Operation) -> Patched:
+    """Tell what an operation could bring to a document, whatever that holds, and does with the members.
+
+    The document that is returned holds each value that may be there afterwards and was not before; it need
+    not be whole.
+    """
+    path = paths.parse(operation.path_text, resource_type)
+    if is_apart(path, resource_type):
+        return Patched({}, (_member_operation(path, operation),))
+    value = elements.brought(path, operation.op, operation.value)
     urn, name = path.reference.urn, path.reference.attribute.name
-    holder = document if urn is None else document.get(urn) or {}
-    held = holder.get(name)
-    found = len(held) if isinstance(held, list) else 1
-    if isinstance(operation.value, list) and path.filter is None and path.reference.sub_attribute is None:
-        return 0 if operation.op == "replace" else _LOOKS_FOR_SAME * (found + len(operation.value))
-    # What is changed may then be another's double, as may what a filter describes that finds nothing.
-    only_removes = operation.op == "remove" and path.reference.sub_attribute is None
-    return found * (path.comparisons + (1 if only_removes else _LOOKS_FOR_SAME))
+    return Patched({name: value} if urn is None else {urn: {name: value}})
 
 
 def _apply(result: dict[str, Any], path: Path, operation: Operation) -> None:
@@ -129,6 +123,11 @@ def _apply(result: dict[str, Any], path: Path, operation: Operation) -> None:
 
 
 def _check(resource_type: ResourceType, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for extension in resource_type.extensions:
+        urn = extension.schema.id
+        # Without its last attribute an extension is gone.
+        if extension.required and before.get(urn) and not after.get(urn):
+            raise errors.MutabilityViolated(f"{urn} is required: it can't be removed.")
     for reference in _needed(resource_type):
         if reference.urn is not None and not after.get(reference.urn):
             continue

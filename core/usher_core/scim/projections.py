@@ -76,10 +76,14 @@ def _compiled(attributes: str, excluded: str, resource_type: ResourceType) -> Pr
 
 
 def _references(names: str, resource_type: ResourceType) -> Iterable[AttributeReference]:
-    for name in names.split(","):
-        reference = references.resolve(name.strip(), resource_type)
+    core = resource_type.schema
+    for name in map(str.strip, names.split(",")):
+        reference = references.resolve(name, resource_type)
         if reference is not None:
             yield reference
+        elif name.lower() == core.id.lower():
+            # Like the URN of an extension, it stands for all that the schema has.
+            yield from (AttributeReference(None, attribute) for attribute in core.attributes.values())
 
 
 class _Listed:

@@ -54,6 +54,14 @@ def partial(attribute: Attribute, path: str) -> Reader:
     return _complex(attribute, path, keep_null=True)
 
 
+def part(attribute: Attribute, sub: Attribute, path: str) -> Reader:
+    """Make the reader for one sub-attribute alone, as it would be read within the whole."""
+    read = whole(sub, path)
+    if not _is_packed(attribute) or sub is not attribute.value:
+        return read
+    return lambda value: read(_parsed({"value": value})["value"])
+
+
 def _single(attribute: Attribute, path: str) -> Reader:
     check = values.checker(attribute, path)
     if attribute.required:
@@ -107,14 +115,14 @@ def _complex(attribute: Attribute, path: str, *, keep_null: bool) -> Reader:
     required = [sub.name for sub in attribute.sub_attributes.values() if sub.required and not sub.hidden]
     has_value = attribute.value is not None
     drops_empty = has_value and not attribute.multi_valued
-    parses_json = attribute.name == "roles"
+    is_packed = _is_packed(attribute)
 
     def read(value: Any) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             value = _as_object(value, path, has_value=has_value, multi_valued=attribute.multi_valued)
             if value is None:
                 return None
-        if parses_json:
+        if is_packed:
             value = _parsed(value)
         result: dict[str, Any] = {}
         for key, item in value.items():
@@ -179,8 +187,11 @@ def _as_object(value: Any, path: str, *, has_value: bool, multi_valued: bool) ->
     raise values.expected(path, "an object", value)
 
 
+def _is_packed(attribute: Attribute) -> bool:
+    return attribute.name == "roles"  # Entra ID sends each app role as JSON in a string
+
+
 def _parsed(value: dict[str, Any]) -> dict[str, Any]:
-    # Entra ID sends each app role as JSON in a string.
     while True:
         packed = value.get("value")
         if not isinstance(packed, str) or not packed.lstrip().startswith("{"):

@@ -7,10 +7,13 @@ its schema, with or without a sub-attribute.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from usher_core.scim.schemas import COMMON_ATTRIBUTES, Attribute, ResourceType, Schema
+
+_LONGEST_COMPARED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,11 @@ class AttributeReference:
     def target(self) -> Attribute:
         """The sub-attribute if there is one, else the attribute."""
         return self.sub_attribute or self.attribute
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether it is an extension as a whole: no name of an attribute has a colon."""
+        return ":" in self.attribute.name
 
     @property
     def path(self) -> str:
@@ -74,15 +82,42 @@ def _with_sub(urn: str | None, attribute: Attribute, sub: str, *, dotted: bool) 
 
 def describe_unknown(text: str, resource_type: ResourceType) -> str:
     """Say that a name is not known, and which known one is nearest."""
-    return describe_unknown_among(text, _names(resource_type), resource_type.name)
+    lowered = text.lower()
+    for schema in resource_type.schemas:
+        if schema.id and lowered.startswith(f"{schema.id.lower()}:"):
+            bare, owner = text[len(schema.id) + 1 :], schema.id
+            return describe_unknown_among(bare, _names_of(schema), owner)
+    # Of a URN that is not known, the name behind it may be.
+    bare = text.rpartition(":")[2] if lowered.startswith("urn:") else text
+    return _described(text, bare, _names(resource_type), resource_type.name)
 
 
-def describe_unknown_among(text: str, known: Iterator[str], owner: str) -> str:
-    """Say that a name is not one of those known, and which of them is nearest."""
+def describe_unknown_among(text: str, known: Iterable[str], owner: str) -> str:
+    """Say that a name is not one of those known, and which of them is nearest, however far that is."""
+    return _described(text, text, known, owner)
+
+
+def _described(text: str, bare: str, known: Iterable[str], owner: str) -> str:
     names = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(text[:200].lower(), names, 1)
-    hint = f"; did you mean {names[nearest[0]]}?" if nearest else "."
+    # No name is much longer; to tell how alike two are takes the square of their length.
+    lowered = bare[:_LONGEST_COMPARED].lower()
+    hint = "."
+    if close := difflib.get_close_matches(lowered, names, 1):
+        hint = f"; did you mean {names[close[0]]}?"
+    elif names:
+        hint = f"; the nearest name is {names[_nearest(lowered, names)]}."
     return f"{shown(text)} is no attribute of {owner}{hint}"
+
+
+def _nearest(text: str, names: Iterable[str]) -> str:
+    """Pick the name that has most letters in common, in any order: of names so unlike it tells nothing."""
+    matcher = difflib.SequenceMatcher(b=text, autojunk=False)
+
+    def likeness(name: str) -> float:
+        matcher.set_seq1(name)
+        return matcher.quick_ratio()
+
+    return max(names, key=likeness)
 
 
 def shown(text: str) -> str:
@@ -95,14 +130,11 @@ def _names(resource_type: ResourceType) -> Iterator[str]:
     yield from ("id", "externalId", "meta")
     yield from (f"meta.{sub.name}" for sub in COMMON_ATTRIBUTES["meta"].sub_attributes.values())
     for schema in resource_type.schemas:
-        yield from _names_of(schema, "" if schema is resource_type.schema else f"{schema.id}:")
+        yield from _names_of(schema)
 
 
-def _names_of(schema: Schema, prefix: str) -> Iterator[str]:
+def _names_of(schema: Schema) -> Iterator[str]:
     for attribute in schema.attributes.values():
-        if attribute.hidden:
-            continue
-        for start in {"", prefix}:
-            yield f"{start}{attribute.name}"
-            for sub in attribute.sub_attributes.values():
-                yield f"{start}{attribute.name}.{sub.name}"
+        if not attribute.hidden:
+            yield attribute.name
+            yield from (f"{attribute.name}.{sub.name}" for sub in attribute.sub_attributes.values())

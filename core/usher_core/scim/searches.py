@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from usher_core import errors
-from usher_core.scim import documents, references, values
+from usher_core.scim import bodies, messages, references, values
 
 # Beyond any number of resources, and within PostgreSQL's bigint.
 _FARTHEST: Final = 2**53
@@ -46,7 +46,7 @@ def from_message(message: Any) -> Search:
     """Read a SearchRequest (RFC 7644 §3.4.3).
 
     Raises:
-        InvalidSyntax: it is no JSON object.
+        InvalidSyntax: it is no JSON object, or another message by its `schemas`.
         InvalidVersion: it is of SCIM 1.x.
         InvalidValue: a member of it is of the wrong type.
         InvalidCount: count is no integer, or, with a cursor, not positive.
@@ -54,7 +54,7 @@ def from_message(message: Any) -> Search:
     if not isinstance(message, dict):
         raise errors.InvalidSyntax("The body must be a JSON object that holds a search request.")
     lowered = {name.lower(): value for name, value in message.items()}
-    documents.refuse_other_versions(lowered.get("schemas"))
+    bodies.require_message(lowered.get("schemas"), messages.SEARCH_REQUEST_SCHEMA)
     return _search({name: lowered.get(name.lower()) for name in _NAMES})
 
 

@@ -7,6 +7,7 @@ raises `InvalidValue` naming the attribute's path. `None` never reaches a checke
 from __future__ import annotations
 
 import datetime
+import decimal
 import functools
 import math
 import re
@@ -79,7 +80,8 @@ def comparable(attribute: Attribute, value: Any) -> Any:
     if isinstance(value, str):
         moment = date_time(value) if attribute.type == "dateTime" else None
         return moment if moment is not None else fold(attribute, value)
-    return value
+    # What it is written as is what PostgreSQL compares, not the nearest sum of powers of two.
+    return decimal.Decimal(repr(value)) if isinstance(value, float) else value
 
 
 def unstorable(text: str) -> str | None:
@@ -163,22 +165,31 @@ def _integer(path: str) -> Checker:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise expected(path, "an integer", value)
-        if not -(2**63) <= value < 2**63:
+        if not _fits_64_bits(value):
             raise errors.InvalidValue(f"{path} is outside the range of 64-bit integers.")
         return value
 
     return check
 
 
-def _decimal(path: str) -> Checker:
-    integer = _integer(path)
+def _fits_64_bits(value: int) -> bool:
+    return -(2**63) <= value < 2**63
 
+
+def _decimal(path: str) -> Checker:
     def check(value: Any) -> float:
-        if not isinstance(value, float):
-            return int(integer(value))
-        if not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise expected(path, "a number", value)
+        if isinstance(value, int) and _fits_64_bits(value):
+            return value
+        # Beyond that it is a float, as parsers of JSON have it: what was stored may come back as either.
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise errors.InvalidValue(f"{path} must be a finite number.")
-        return value
+        return number
 
     return check
 

@@ -1,7 +1,9 @@
 """The order of a page, as SQL: by the value of an attribute (RFC 7644 §3.4.2.3), and always by id in the end.
 
 An order is total, so that a page can begin right after any place of the one before: `after` compares whole
-rows. What has no value comes last, first when descending, as if it were the highest.
+rows. What has no value comes last, first when descending, as if it were the highest. Whoever reads page after
+page sees each resource once that keeps its value meanwhile; what gets another one moves, and may be seen
+twice or not at all.
 """
 
 from __future__ import annotations
@@ -83,20 +85,24 @@ BY_TYPE_AND_ID: Final = Order(single_type=False)
 
 
 def by_attribute(
-    references: Mapping[schemas.ResourceType, filters.AttributeReference], *, descending: bool
+    references: Mapping[schemas.ResourceType, filters.AttributeReference | None], *, descending: bool
 ) -> Order:
-    """Order by an attribute, given what its name stands for in each of the resource types.
+    """Order by an attribute, given what its name stands for in each of the resource types; `None`: nothing.
 
     Raises:
         InvalidValue: nothing can be ordered by it.
     """
-    keys = [(kind.name, *_key(kind, reference)) for kind, reference in references.items()]
-    [(_, key, key_type), *others] = keys
-    if others:
+    single_type = len(references) == 1
+    keys = [(kind.name, *_key(kind, found)) for kind, found in references.items() if found is not None]
+    if not keys:
+        return Order(single_type=single_type, descending=descending)
+    [(_, key, key_type), *_] = keys
+    if not single_type:
+        # Resources of the types that are left out have no value.
         whens = " ".join(f"WHEN %s THEN {one.text}" for _, one, _ in keys)
         values: tuple[Any, ...] = tuple(v for name, one, _ in keys for v in (name, *one.values))
         key = Expression(f"CASE r.type {whens} END", values)
-    return Order(single_type=not others, key=key, key_type=key_type, descending=descending)
+    return Order(single_type=single_type, key=key, key_type=key_type, descending=descending)
 
 
 def _key(

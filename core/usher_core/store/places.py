@@ -132,7 +132,7 @@ def of_attribute(
     Of members, `only` leaves the one with this id; of groups too, and it must be known to hold the resource.
     """
     attribute = reference.attribute
-    # An attribute of another type's schema lies nowhere in this one, whatever its name.
+    # What is apart from the document is of the core, whatever an extension calls its attributes.
     if reference.urn is None and resource_type.attribute(attribute.name) is attribute:
         if attribute.name == "id":
             return ID

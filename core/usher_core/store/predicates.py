@@ -27,11 +27,13 @@ NOTHING: Final = Expression("false")
 
 
 def over(tenant: ids.TenantId, wanted: Mapping[schemas.ResourceType, filters.Filter | None]) -> Expression:
-    """Compile what to select of each resource type; `None` selects all of it.
+    """Compile what to select of each resource type: `None` selects all of it, no other types are selected.
 
     Raises:
         InvalidFilter: a filter compares what can't be compared in the store.
     """
+    if not wanted:
+        return NOTHING
     if not any(wanted.values()):
         return _of_types(list(wanted))
     return disjunction(

@@ -91,7 +91,7 @@ class Store:
         return {
             one
             for one in namesakes
-            if self.resources[one].document.get("active") is False or one in needs.resources
+            if self.resources[one].document.get("active") is not True or one in needs.resources
         }
 
     def _select(self, selection: snapshots.Selection) -> list[ids.ResourceId]:

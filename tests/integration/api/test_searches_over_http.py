@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from usher_core.scim import messages, schemas
 from usher_core.store import cursors, orders
 from usher_core.testing import stacks
 
+PATCH = messages.PATCH_OP_SCHEMA
 SEARCH = {"schemas": [messages.SEARCH_REQUEST_SCHEMA]}
 PEOPLE: list[dict[str, Any]] = [
     {"userName": "ada@x.io", "displayName": "Ada", "title": "50% Countess", "active": True,
@@ -61,6 +63,10 @@ def names(answer: httpx.Response) -> list[str]:
         pytest.param('/Users?filter=title co "50%"', ["ada"], id="a percent sign is one"),
         pytest.param('/Users?filter=nickName eq "e\u0301lan"', ["ada"], id="beyond ASCII"),
         pytest.param("/Users?filter=title pr", ["ada", "bob"], id="pr"),
+        pytest.param("/Users?filter=title eq null", ["eve"], id="null"),
+        pytest.param("/Users?filter=phoneNumbers eq null and emails ne null", ["ada", "bob", "eve"],
+                     id="null means the values"),
+        pytest.param("/Users?filter=not (name pr)", ["bob", "eve"], id="what is complex and is not there"),
         pytest.param("/Users?filter=active eq false", ["bob"], id="a boolean; the inactive are found too"),
         pytest.param('/Users?filter=title ne "50 Counts"', ["ada", "eve"], id="ne holds for what has none"),
         pytest.param('/Users?filter=userName gt "ada@x.io" and userName lt "eve"', ["bob"], id="gt and lt"),
@@ -118,6 +124,8 @@ async def test_groups_are_found_by_their_members(
     [
         pytest.param("/Users?filter=active gt true", "invalidFilter", id="booleans have no order"),
         pytest.param('/Users?filter=name eq "x"', "invalidFilter", id="a complex attribute without a value"),
+        pytest.param("/Users?filter=name eq null", "invalidFilter", id="null, as complex"),
+        pytest.param("/Users?filter=addresses eq null", "invalidFilter", id="null, as many and complex"),
         pytest.param("/Users?filter=password pr", "invalidFilter", id="a password"),
         pytest.param(
             '/Users?filter=meta.location co "x"', "invalidFilter", id="what is made for each answer"
@@ -141,6 +149,13 @@ async def test_what_can_not_be_asked_is_refused_in_words(
     assert refused(await client.get(path), scim_type)
 
 
+@pytest.mark.parametrize("query", ["filter=foo eq 1", "sortBy=foo", "filter=emails[foo eq 1]"])
+async def test_whatever_is_not_known_the_nearest_name_is_told(client: httpx.AsyncClient, query: str) -> None:
+    detail = (await client.get(f"/Users?{query}")).json()["detail"]
+    assert "foo is no attribute of" in detail
+    assert "; the nearest name is " in detail
+
+
 async def test_cursors_lead_to_the_end_and_back(client: httpx.AsyncClient, made: dict[str, str]) -> None:
     asked = {"filter": "active pr", "sortBy": "userName", "sortOrder": "descending", "count": "1"}
     pages = [(await client.get("/Users", params=asked | {"cursor": ""})).json()]
@@ -159,6 +174,37 @@ async def test_cursors_lead_to_the_end_and_back(client: httpx.AsyncClient, made:
     # How much is shown of how many may change from page to page.
     rest = {"cursor": pages[0]["nextCursor"], "count": "50", "attributes": "userName"}
     assert names(await client.get("/Users", params=asked | rest)) == ["bob", "ada"]
+
+
+@pytest.mark.parametrize("sort", ["", "&sortBy=userName&sortOrder=descending", "&sortBy=title"])
+async def test_who_is_there_throughout_is_seen_once_while_others_are_written(
+    client: httpx.AsyncClient, sort: str
+) -> None:
+    async def create(name: str) -> str:
+        answer = await client.post("/Users", json={"userName": f"{name}@x.io", "title": name[::-1]})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    steady = await asyncio.gather(*(create(f"{number}steady") for number in range(20)))
+    leaving = await asyncio.gather(*(create(f"{number}leaving") for number in range(20)))
+
+    async def write(turn: int) -> None:
+        await create(f"{turn}new")
+        body = {"schemas": [PATCH], "Operations": [{"op": "add", "path": "nickName", "value": f"{turn}"}]}
+        assert (await client.patch(f"/Users/{steady[turn]}", json=body)).status_code == 200
+        assert (await client.delete(f"/Users/{leaving[turn]}")).status_code == 204
+
+    seen: list[str] = []
+    cursor, turn = "", 0
+    while turn == 0 or cursor:
+        # While a page is read, others are written.
+        asked = f"/Users?count=4&attributes=userName&cursor={cursor}{sort}"
+        answer, _ = await asyncio.gather(client.get(asked), write(turn))
+        page = answer.json()
+        seen += [one["id"] for one in page["Resources"]]
+        cursor, turn = page.get("nextCursor", ""), turn + 1
+    assert sorted(one for one in seen if one in steady) == sorted(steady)
+    assert turn > 5
 
 
 async def test_a_cursor_serves_the_tenant_and_the_query_that_it_was_made_for(
@@ -232,6 +278,7 @@ async def test_pages_by_post_go_on_by_get(client: httpx.AsyncClient, made: dict[
     ("path", "body", "status", "scim_type"),
     [
         pytest.param("/Users/.search", [], 400, "invalidSyntax", id="no object"),
+        pytest.param("/Users/.search", {"schemas": ["urn:foo"]}, 400, "invalidSyntax", id="another message"),
         pytest.param("/Users/.search", {"filter": 7}, 400, "invalidValue", id="a filter that is no text"),
         pytest.param("/Users/.search", {"attributes": [7]}, 400, "invalidValue", id="names that are none"),
         pytest.param("/Users/.search", {"count": True}, 400, "invalidCount", id="a count that is none"),

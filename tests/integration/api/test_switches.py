@@ -22,6 +22,7 @@ PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 ADA = {"userName": "ada@x.io", "externalId": "00u1", "active": True}
 OFF = {"op": "Replace", "path": "active", "value": "False"}
+RENAME = {"op": "replace", "path": "displayName", "value": "Team"}
 TITLE = {"op": "add", "path": "title", "value": "Countess"}
 
 
@@ -86,6 +87,36 @@ async def test_each_action_is_refused_where_it_is_left_out_and_by_its_name(
     for _, method, path, body in writes:
         assert (await client.request(method, path, json=body)).status_code == 403
     assert [(await client.get(path)).json() for path in (of_user, of_group)] == before
+
+
+@pytest.mark.parametrize(
+    ("actions", "patch", "bulk"),
+    [
+        pytest.param(sorted(policies.ACTIONS), True, True, id="all of them"),
+        pytest.param(["DeactivateUsers"], True, True, id="users can be deactivated"),
+        pytest.param(["PushGroups"], True, True, id="groups can be changed"),
+        pytest.param(["CreateUsers", "DeleteUsers"], False, True, id="nothing can be changed"),
+        pytest.param([], False, False, id="nothing can be written"),
+    ],
+)
+async def test_discovery_tells_what_the_actions_leave(
+    client: httpx.AsyncClient,
+    acme: stacks.Access,
+    stack: stacks.Stack,
+    actions: list[str],
+    *,
+    patch: bool,
+    bulk: bool,
+) -> None:
+    configure(stack, acme, actions=actions, user_name_format="Any")
+    config = (await client.get("/ServiceProviderConfig")).json()
+    assert (config["patch"]["supported"], config["bulk"]["supported"]) == (patch, bulk)
+    statuses = {
+        (await client.patch(f"/{kind}/{acme.tenant}", json=patch_op(operation))).status_code
+        for kind, operation in (("Users", OFF), ("Users", TITLE), ("Groups", RENAME))
+    }
+    # Nobody has that id: what is let in finds nothing.
+    assert statuses == ({403, 404} if patch and len(actions) == 1 else {404} if patch else {403})
 
 
 async def test_a_put_that_only_deactivates_takes_deactivate_users_alone(
@@ -253,13 +284,16 @@ async def test_what_is_known_passes_where_unknown_attributes_are_refused(
     assert (await client.patch(f"/Users/{user['id']}", json=patch)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "off", [OFF, {"op": "remove", "path": "active"}], ids=["inactive", "without the attribute"]
+)
 async def test_a_user_that_is_inactive_here_is_revived_by_its_creation(
-    client: httpx.AsyncClient, acme: stacks.Access
+    client: httpx.AsyncClient, acme: stacks.Access, off: dict[str, Any]
 ) -> None:
     made = await create(client, **ADA, title="Countess")
     group = await create(client, "/Groups", displayName="Admins", members=[{"value": made["id"]}])
     path = f"/Users/{made['id']}"
-    assert (await client.patch(path, json=patch_op(OFF))).status_code == 200
+    assert (await client.patch(path, json=patch_op(off))).status_code == 200
     assert (await client.post("/Users", json=ADA | {"externalId": "00u2"})).status_code == 409
     answer = await client.post("/Users", json=ADA)
     assert answer.status_code == 201

@@ -189,13 +189,18 @@ async def test_a_deleted_tenant_leaves_no_deleted_user_behind(
         assert owner.execute("SELECT count(*) FROM deleted_resources").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [{"op": "replace", "path": "active", "value": False}, {"op": "remove", "path": "active"}],
+    ids=["inactive", "without the attribute"],
+)
 async def test_an_inactive_user_is_revived_once_under_its_old_id(
-    acme: Tenant, database: databases.Database
+    acme: Tenant, database: databases.Database, operation: dict[str, Any]
 ) -> None:
     ada, second = new_id(), new_id()
     team = group_of(ada)
     acme.apply(change("create", ada, ADA), team)
-    acme.apply(change("patch", ada, [{"op": "replace", "path": "active", "value": False}]))
+    acme.apply(change("patch", ada, [operation]))
     again = change("create", second, ADA | {"title": "Countess"})
     outcomes = [acme.apply(again)[0] for _ in range(2)]  # delivered twice, applied once
     assert [(one.status, one.resource_id, one.version) for one in outcomes] == [(201, ada, 3)] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -321,7 +321,121 @@ async def test_members_and_groups_sort_by_the_first_of_them(url: str) -> None:
         assert [one.stored.id for one in page.resources][:4] == [resource_id(n) for n in (1, 2, 0, 3)]
 
 
-async def test_what_was_inserted_meanwhile_moves_no_page(url: str) -> None:
+class Busy:
+    """A tenant whose users are written while others read; one that is there stays what it was made as."""
+
+    def __init__(self, url: str) -> None:
+        self.tenant = ids.TenantId(uuid.uuid4())
+        self._connection = psycopg.connect(databases.conninfo(url, statement_timeout=5, application="test"))
+        self._held: dict[int, snapshots.Stored] = {}
+
+    def __enter__(self) -> Busy:
+        with self._connection.transaction():
+            self._connection.execute(*databases.set_tenant(self.tenant))
+            self._connection.execute(
+                "INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', %s)",
+                (self.tenant, str(self.tenant)),
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def write(self, *deleted: int, **bodies: dict[str, Any]) -> None:
+        """Write one batch: users by their numbers (`u7`), whether they are there or not, and deletions."""
+        writes = units.Writes(deleted=[self._held.pop(number) for number in deleted])
+        for name, body in bodies.items():
+            number = int(name.removeprefix("u"))
+            before, after = self._held.get(number), stored(USER, number, **body)
+            self._held[number] = after
+            if before is None:
+                writes.inserted.append(after)
+            else:
+                writes.before[after.id] = before
+                writes.updated.append(dataclasses.replace(after, version=before.version + 1))
+        with self._connection.transaction():
+            self._connection.execute(*databases.set_tenant(self.tenant))
+            rows = Jsonb(rowsets.derive(REGISTRY, writes, {}))
+            self._connection.execute(batches.APPLY, (self.tenant, NOW, rows))
+
+
+def person(number: int, **more: str) -> dict[str, Any]:
+    """Make a user whose names are in no order of its number."""
+    name = f"{number * 7 % 100:02}"
+    return {"userName": f"{name}@x.io"} | ({"title": name} if number % 4 else {}) | more
+
+
+async def scan(
+    database: databases.Database,
+    tenant: ids.TenantId,
+    asked: resources.Query,
+    meanwhile: Callable[[int], None],
+    start: cursors.Cursor | None = None,
+) -> list[int]:
+    """Read page by page until there is no other, from a cursor if there is one; list the numbers seen."""
+    seen: list[int] = []
+    cursor, backward = start, start is not None and start.backward
+    for turn in range(100):
+        page = await resources.page_from(database, tenant, asked, cursor, 4)
+        seen += [one.stored.id.int - 1000 for one in page.resources]
+        if not page.more:
+            return seen
+        cursor = cursors.Cursor(page.positions[0 if backward else -1], backward)
+        meanwhile(turn)
+    raise AssertionError("the pages go in circles")
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("name", [None, "userName", "title", "meta.created"])
+async def test_what_is_there_throughout_is_seen_once_while_others_are_written(
+    url: str, name: str | None, *, descending: bool, backward: bool
+) -> None:
+    order = orders.BY_ID if name is None else sorted_by(name, USER, descending=descending)
+    steady, others = list(range(0, 90, 3)), list(range(1, 90, 3))
+    with Busy(url) as busy:
+        busy.write(**{f"u{number}": person(number) for number in [*steady, *others]})
+
+        def meanwhile(turn: int) -> None:
+            # Everywhere, so also right before and after the place that the cursor holds.
+            new = {f"u{n}": person(n) for n in range(2 + 3 * turn, 90, 30)}
+            moved = {
+                f"u{n}": person(n, userName=f"{turn}.{n}@y.io", title=f"{turn}") for n in others[turn::9]
+            }
+            elsewhere = {f"u{n}": person(n, nickName=f"{turn}") for n in steady[turn % 3 :: 5]}
+            busy.write(**new, **moved, **elsewhere)
+            if others:
+                busy.write(others.pop())
+
+        async with databases.Database(url) as database:
+            asked = query(busy.tenant, order=order)
+            if backward:
+                whole = await resources.page(database, busy.tenant, asked, offset=0, limit=100)
+                last = whole.resources[-1].stored.id.int - 1000
+                start = cursors.Cursor(whole.positions[-1], backward=True)
+                seen = [last, *await scan(database, busy.tenant, asked, meanwhile, start)]
+            else:
+                seen = await scan(database, busy.tenant, asked, meanwhile)
+    assert sorted(number for number in seen if number % 3 == 0) == steady
+    assert any(number % 3 == 2 for number in seen), "nothing was written where the reader was yet to come"
+
+
+async def test_what_moves_in_the_order_meanwhile_is_seen_twice_or_not_at_all(url: str) -> None:
+    with Busy(url) as busy:
+        busy.write(**{f"u{n}": {"userName": f"{n}@x.io", "title": f"{n:02}"} for n in range(10, 30)})
+
+        def meanwhile(turn: int) -> None:
+            if turn == 0:  # 10 was on the first page, 29 would be on the last one
+                busy.write(
+                    u10={"userName": "10@x.io", "title": "99"}, u29={"userName": "29@x.io", "title": "00"}
+                )
+
+        async with databases.Database(url) as database:
+            asked = query(busy.tenant, order=sorted_by("title", USER))
+            assert await scan(database, busy.tenant, asked, meanwhile) == [*range(10, 29), 10]
+
+
+async def test_a_page_back_ends_where_the_cursor_is(url: str) -> None:
     asked = query(FEW, text='userName sw "z" or userName sw "ß"', order=sorted_by("userName", USER))
     async with databases.Database(url) as database:
         first = await resources.page_from(database, FEW, asked, None, 2)

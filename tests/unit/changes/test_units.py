@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from usher_core import ids
 from usher_core.changes import memberships, policies, records, snapshots, units
-from usher_core.scim import documents, patches, schemas
+from usher_core.scim import documents, patches, registries, schemas
 from usher_core.testing import stores
 
 REGISTRY = schemas.default()
@@ -395,13 +396,17 @@ def test_what_is_no_change_is_told_apart(data: bytes) -> None:
 # Reviving: Okta creates again a user that it deactivated (field failure 5).
 
 GONE = {"userName": "ada@x.io", "externalId": "00u1", "active": False, "title": "Countess"}
+WITHOUT = {"userName": "ada@x.io", "externalId": "00u1", "title": "Countess"}
 BACK = {"userName": "ADA@x.io", "externalId": "00u1", "active": True}
 
 
-def test_an_inactive_user_is_revived_under_its_old_id_with_the_new_document_and_in_no_group() -> None:
+@pytest.mark.parametrize("gone", [GONE, WITHOUT], ids=["inactive", "without the attribute"])
+def test_an_inactive_user_is_revived_under_its_old_id_with_the_new_document_and_in_no_group(
+    gone: dict[str, Any],
+) -> None:
     [outcome], writes = run(
         [change("create", 9, BACK)],
-        stored(1, GONE, version=3), stored(5, TEAM, "Group"),
+        stored(1, gone, version=3), stored(5, TEAM, "Group"),
         members={5: {1, 2}},
     )  # fmt: skip
     assert (outcome.status, outcome.resource_id, outcome.version) == (201, rid(1), 4)
@@ -419,7 +424,6 @@ def test_an_inactive_user_is_revived_under_its_old_id_with_the_new_document_and_
     ("held", "posted"),
     [
         pytest.param(GONE | {"active": True}, BACK, id="active"),
-        pytest.param({"userName": "ada@x.io", "externalId": "00u1"}, BACK, id="active unless told otherwise"),
         pytest.param(GONE | {"externalId": "00U1"}, BACK, id="another externalId, by its case"),
         pytest.param({"userName": "ada@x.io", "active": False}, BACK, id="no externalId here"),
         pytest.param(GONE, {"userName": "ada@x.io", "active": True}, id="no externalId there"),
@@ -447,6 +451,7 @@ LIVING = GONE | {"active": True}
     ("changes", "old"),
     [
         pytest.param([("patch", 1, DEACTIVATE)], LIVING, id="deactivated by PATCH"),
+        pytest.param([("patch", 1, [{"op": "remove", "path": "active"}])], LIVING, id="active removed"),
         pytest.param([("replace", 1, GONE)], LIVING, id="deactivated by PUT"),
         pytest.param([("replace", 1, GONE)], LIVING | {"userName": "other@x.io"}, id="renamed by PUT"),
         pytest.param(
@@ -714,3 +719,47 @@ def test_whom_a_circle_revives_is_referred_to_by_its_own_id() -> None:
     }
     assert [one.version for one in writes.updated] == [2]
     assert set(member_rows(writes, 4).overrides) == {rid(1), rid(2)}
+
+
+# Values that must be unique, by a schema of a tenant's own.
+
+BADGE = "urn:example:lab:1.0:Badge"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        pytest.param("keys[type pr].value", "b", id="by presence"),
+        pytest.param('keys[type ne "z"].value', "b", id="by another type"),
+        pytest.param('keys[type sw "t"]', {"value": "b"}, id="within an element"),
+        pytest.param('keys[not (type eq "z")].value', "b", id="by what does not hold"),
+        pytest.param('keys[value eq "b"].type', "t", id="in the filter"),
+        pytest.param("keys.value", "b", id="everywhere"),
+        pytest.param("chip[label pr].code", "b", id="within a single value"),
+        pytest.param("chip.code", "b", id="as a part of a single value"),
+    ],
+)
+@pytest.mark.parametrize(("taken", "status"), [(False, 200), (True, 409)], ids=["free", "taken"])
+def test_a_unique_value_is_guarded_whatever_path_it_comes_by(
+    path: str, value: Any, *, taken: bool, status: int
+) -> None:
+    file = Path(__file__).parents[2] / "schemas" / "lab.json"
+    lab = registries.build(registries.parse({file.name: file.read_bytes()}), 1)
+    kind = lab.by_name("User")
+    other = {"keys": [{"value": "B"}], "chip": {"code": "B"}} if taken else {"level": 1}
+    held = [
+        snapshots.Stored("User", rid(number), 1, documents.normalise(kind, body), EARLIER, EARLIER)
+        for number, body in (
+            (1, ADA | {BADGE: {"keys": [{"value": "a", "type": "t"}], "chip": {"code": "a", "label": "l"}}}),
+            (2, BOB | {BADGE: other}),
+        )
+    ]
+    message = {"Operations": [{"op": "replace", "path": f"{BADGE}:{path}", "value": value}]}
+    body = patches.dump(patches.parse(message, kind))
+    change_id = ids.ChangeId(ids.new_uuid())
+    sent = records.Change(
+        change_id, NOW, "patch", "User", rid(1), body, None, "t", "r", "", schemas_version=lab.version
+    )
+    store = stores.Store(lab, resources={one.id: one for one in held})
+    [outcome] = store.apply([sent], NOW)
+    assert (outcome.status, outcome.scim_type) == (status, "uniqueness" if taken else None)

@@ -54,6 +54,8 @@ def test_the_service_promises_what_it_does():
         "etag": True,
     }
     assert config["bulk"] == {"supported": True, "maxOperations": 7, "maxPayloadSize": 9}
+    less = discoveries.service_provider_config(BASE, patch=False, bulk=False)
+    assert (less["patch"], less["bulk"]["supported"]) == ({"supported": False}, False)
     assert config["filter"]["maxResults"] == 50
     assert config["pagination"] == {
         "cursor": True,

@@ -178,6 +178,12 @@ def test_a_filter_of_groups_is_read(text, tree):
         ("count ge -5", "count ge -5"),
         ("weight lt 1.5e3", "weight lt 1500.0"),
         ("weight eq 2", "weight eq 2"),
+        ("count eq 9223372036854775807", "count eq 9223372036854775807"),
+        ("count ge -9223372036854775808", "count ge -9223372036854775808"),
+        ("weight eq 9223372036854775807", "weight eq 9223372036854775807"),
+        ("weight eq 9223372036854775808", "weight eq 9.223372036854776e+18"),
+        ("weight eq 10000000000000000000000000", "weight eq 1e+25"),
+        ("weight eq 1234567890123456789.5", "weight eq 1.2345678901234568e+18"),
         ('tags[value eq "a"]', "tags[tags eq 'a']"),
     ],
 )
@@ -201,9 +207,19 @@ def test_a_filter_on_a_schema_of_the_tenant_is_read(text, tree):
         pytest.param("not title pr", "not is no attribute", id="not without a group"),
         pytest.param('"title" eq "x"', "attribute is expected", id="quoted attribute"),
         pytest.param('usrName eq "x"', "did you mean userName", id="unknown attribute"),
+        pytest.param(
+            'foo eq "x"', "foo is no attribute of User; the nearest name is photos.", id="like none"
+        ),
+        pytest.param("中 pr", "中 is no attribute of User; the nearest name is id.", id="in another script"),
         pytest.param('name.givName eq "x"', "did you mean name.givenName", id="unknown sub-attribute"),
         pytest.param('userName.x eq "x"', "userName.x", id="sub-attribute of a simple one"),
-        pytest.param('urn:x:y:title eq "x"', "urn:x:y:title", id="unknown URN"),
+        pytest.param('urn:x:y:titel eq "x"', "urn:x:y:titel is no attribute", id="unknown URN"),
+        pytest.param('urn:x:y:titel eq "x"', "did you mean title", id="unknown URN before a near name"),
+        pytest.param(
+            f'{ENTERPRISE}:departmnt eq "x"',
+            f"departmnt is no attribute of {ENTERPRISE}; did you mean dep",
+            id="unknown name of an extension",
+        ),
         pytest.param('emails[typ eq "x"]', "did you mean type", id="unknown name in a value path"),
         pytest.param('emails[emails[type eq "x"] pr]', "nested", id="nested value paths"),
         pytest.param('emails[type[value eq "x"]]', "nested", id="value path in a value path"),
@@ -244,6 +260,10 @@ def test_a_wrong_filter_is_refused_and_the_fault_named(text, named):
         "count eq 1.5",
         "count eq five",
         "count co 5",
+        "count eq 9223372036854775808",
+        "count lt -9223372036854775809",
+        "count eq 1e2",
+        f"weight eq {'9' * 309}",
         "weight eq 1e999",
         "weight eq nan",
         'key gt "YQ=="',
@@ -252,6 +272,19 @@ def test_a_wrong_filter_is_refused_and_the_fault_named(text, named):
 def test_a_value_of_another_type_is_refused(text):
     with pytest.raises(errors.InvalidFilter, match=text.partition(" ")[0]):
         filters.parse(text, SENSORS)
+
+
+def test_the_name_of_a_simple_value_is_told():
+    with pytest.raises(errors.InvalidFilter, match="tag is no attribute of tags; the nearest name is value"):
+        filters.parse('tags[tag eq "a"]', SENSORS)
+
+
+def test_an_extension_is_compared_by_none_of_its_attributes_whatever_it_is_called():
+    more = schemas.load_schema({"id": "urn:x:More", "attributes": [{"name": "value"}]})
+    extended = schemas.ResourceType("Sensor", "Sensors", "", SENSORS.schema, (schemas.Extension(more),))
+    assert show(filters.parse('urn:x:More:value eq "a"', extended)) == "urn:x:More:value eq 'a'"
+    with pytest.raises(errors.InvalidFilter, match="urn:x:More is complex"):
+        filters.parse('urn:x:More eq "a"', extended)
 
 
 @pytest.mark.parametrize(

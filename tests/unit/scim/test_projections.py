@@ -59,6 +59,11 @@ def without(*names: str) -> dict[str, object]:
         ),
         pytest.param("emails.display", ALWAYS, id="sub-attribute that nothing has"),
         pytest.param(
+            schemas.USER.upper(),
+            {name: value for name, value in ADA.items() if name not in (ENTERPRISE, "meta")},
+            id="all of the core",
+        ),
+        pytest.param(
             "manager",
             {**ALWAYS, ENTERPRISE: {"manager": {"value": "m", "displayName": "M"}}},
             id="extension by a bare name",
@@ -98,6 +103,11 @@ def test_attributes(attributes, expected):
         pytest.param("emails.type", {**ADA, "emails": [{"value": "ada@x.io"}]}, id="sub-attribute of a list"),
         pytest.param(ENTERPRISE, without(ENTERPRISE), id="whole extension"),
         pytest.param(
+            schemas.USER,
+            {**ALWAYS, ENTERPRISE: ADA[ENTERPRISE], "meta": ADA["meta"]},
+            id="all of the core but what is always returned",
+        ),
+        pytest.param(
             f"{ENTERPRISE}:manager", {**ADA, ENTERPRISE: {"division": "D"}}, id="extension attribute"
         ),
         pytest.param(
@@ -127,6 +137,7 @@ def test_both_at_once_are_refused():
         pytest.param(None, "members", False, id="Entra excludes members"),
         pytest.param(None, "MEMBERS,displayName", False, id="excluded in any case"),
         pytest.param(None, "members.display", True, id="a part excluded"),
+        pytest.param(schemas.GROUP, None, True, id="all of the core"),
     ],
 )
 def test_a_projection_tells_whether_members_are_wanted(attributes, excluded, wanted):

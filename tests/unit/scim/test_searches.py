@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usher_core import errors
-from usher_core.scim import evaluations, filters, roots, schemas, searches
+from usher_core.scim import evaluations, filters, messages, roots, schemas, searches
 
 REGISTRY = schemas.default()
 
@@ -52,11 +52,19 @@ def test_a_body_says_the_same_as_a_query():
     assert searches.from_message(body) == searches.from_parameters(parameters)
 
 
+@pytest.mark.parametrize("sent", [{}, {"schemas": []}, {"Schemas": [messages.SEARCH_REQUEST_SCHEMA.upper()]}])
+def test_a_search_without_schemas_is_tolerated(sent):
+    assert searches.from_message({**sent, "count": 3}) == searches.Search(count=3)
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [
         pytest.param([], errors.InvalidSyntax, id="no object"),
         pytest.param({"schemas": ["urn:scim:schemas:core:1.0"]}, errors.InvalidVersion, id="SCIM 1.x"),
+        pytest.param({"schemas": ["urn:foo"], "filter": "id pr"}, errors.InvalidSyntax, id="another message"),
+        pytest.param({"schemas": "urn:foo"}, errors.InvalidSyntax, id="another message, as a text"),
+        pytest.param({"schemas": [schemas.USER, 7]}, errors.InvalidValue, id="schemas"),
         pytest.param({"filter": 1}, errors.InvalidValue, id="filter"),
         pytest.param({"sortBy": ["title"]}, errors.InvalidValue, id="sortBy"),
         pytest.param({"sortOrder": "down"}, errors.InvalidValue, id="sortOrder"),
@@ -83,23 +91,69 @@ def test_what_is_no_search_is_refused(body, error):
         pytest.param('userName ne "team" and not (emails pr)', True, id="without a value"),
         pytest.param('members[value eq "7"] and meta.resourceType eq "Group"', True, id="a value path"),
         pytest.param('emails[type eq "work"]', False, id="a value path of another type"),
+        pytest.param(f"{schemas.ENTERPRISE_USER} pr", False, id="a schema of another type"),
+        pytest.param('members[value eq "7"] or userName pr', True, id="one of two that it has"),
+        pytest.param("not (userName pr or members pr)", False, id="neither of two"),
     ],
 )
 def test_a_filter_on_everything_is_narrowed_to_each_type(text, holds):
     group = {"displayName": "Team", "members": [{"value": "7"}], "meta": {"resourceType": "Group"}}
     wanted = filters.parse(text, roots.everything(REGISTRY))
-    assert evaluations.matches(roots.narrow(wanted, REGISTRY.by_name("Group")), group) is holds
+    assert selects(roots.narrow(wanted, REGISTRY.resource_types), REGISTRY.by_name("Group"), group) is holds
 
 
-def test_a_name_that_means_another_kind_of_value_elsewhere_has_none_there():
+def selects(narrowed, kind, document):
+    """Whether what is asked of each type selects a document of one of them."""
+    return kind in narrowed and (narrowed[kind] is None or evaluations.matches(narrowed[kind], document))
+
+
+def gadgets():
+    """Make a type whose names are those of users, and mean another kind of value."""
+    subs = [{"name": "value"}, {"name": "type", "type": "integer"}, {"name": "size", "type": "integer"}]
     schema = schemas.load_schema(
-        {"id": "urn:x:Gadget", "name": "Gadget", "attributes": [{"name": "title", "type": "integer"}]}
+        {
+            "id": "urn:x:Gadget",
+            "name": "Gadget",
+            "attributes": [
+                {"name": "title", "type": "integer"},
+                {"name": "userName", "type": "integer", "uniqueness": "server"},
+                {"name": "name"},
+                {"name": "emails", "type": "complex", "multiValued": True, "subAttributes": subs},
+            ],
+        }
     )
-    gadget = schemas.ResourceType("Gadget", "Gadgets", "", schema)
-    everything = roots.everything(schemas.Registry((*REGISTRY.resource_types, gadget), ()))
-    wanted = filters.parse('title eq "7"', everything)
-    assert roots.narrow(wanted, gadget).attribute.target.type == "string"
-    assert roots.narrow(wanted, REGISTRY.by_name("User")) == wanted
+    return schemas.ResourceType("Gadget", "Gadgets", "", schema)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        pytest.param('title eq "5"', False, id="equal as text"),
+        pytest.param('title gt "10"', False, id="after it as text"),
+        pytest.param("title pr", False, id="present, as another kind of value"),
+        pytest.param('title ne "5"', True, id="unassigned, hence unequal"),
+        pytest.param("title eq null", True, id="unassigned, hence null"),
+        pytest.param("title ne null", False, id="unassigned, hence not otherwise"),
+        pytest.param("urn:x:Gadget:title eq 5", True, id="by its own URN"),
+        pytest.param('userName eq "7"', False, id="unique in either type"),
+        pytest.param('name[givenName eq "x"]', False, id="elements of what has none here"),
+        pytest.param("name.givenName eq null", True, id="a sub-attribute of what has none here"),
+        pytest.param('emails[type eq "5"]', False, id="a sub-attribute of another type in an element"),
+        pytest.param('emails[type ne "5"]', True, id="unequal in an element"),
+        pytest.param('emails[type eq null and value eq "a"]', True, id="null in an element"),
+        pytest.param('emails[value eq "a"]', True, id="of the same type in an element"),
+        pytest.param("emails.type pr", False, id="a sub-attribute of another type"),
+    ],
+)
+def test_a_name_that_means_another_kind_of_value_elsewhere_has_none_there(text, holds):
+    gadget = gadgets()
+    registry = schemas.Registry((*REGISTRY.resource_types, gadget), ())
+    document = {"title": 5, "userName": 7, "name": "x", "emails": [{"value": "a", "type": 5}]}
+    wanted = filters.parse(text, roots.everything(registry))
+    narrowed = roots.narrow(wanted, registry.resource_types)
+    assert selects(narrowed, gadget, document) is holds
+    if "urn:" not in text:
+        assert narrowed[REGISTRY.by_name("User")] == wanted
 
 
 def test_what_no_type_has_is_unknown_to_all():

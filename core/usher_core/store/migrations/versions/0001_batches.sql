@@ -116,7 +116,7 @@ BEGIN
                     WHERE m.tenant = p_tenant AND m.member_id = (s.namesake ->> 1)::uuid)))
           INTO v_part
           FROM jsonb_array_elements(v_found -> 'namesakes') AS s (namesake)
-         WHERE s.namesake -> 3 -> 'active' = 'false'
+         WHERE (s.namesake -> 3 -> 'active') IS DISTINCT FROM 'true'
             OR EXISTS (SELECT FROM jsonb_to_recordset(p_needs -> 'resources') AS t (id text)
                         WHERE t.id = s.namesake ->> 1);
         v_found := v_found || jsonb_build_object('namesakes_left', v_part);

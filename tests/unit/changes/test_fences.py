@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from typing import Any
 
@@ -109,3 +110,73 @@ USER_IS_OUT = (revocations.Fence(ONE),)
 )
 def test_what_a_change_takes_away(asked: records.Change, expected: tuple[revocations.Fence, ...]) -> None:
     assert revocations.fences(schemas.default(), asked) == expected
+
+
+@pytest.mark.parametrize("operation", ["create", "replace", "patch", "delete"])
+def test_what_was_of_a_type_that_is_gone_takes_nothing_away(operation: records.Operation) -> None:
+    gone = dataclasses.replace(change(operation, USER, {}), resource_type="Device")
+    assert revocations.fences(schemas.default(), gone) == ()
+
+
+ADA_STAYS = {"schemas": [schemas.GROUP], "displayName": "T", "members": [{"value": str(ADA)}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(change("delete", USER, if_match=(1,)), True, id="a user is deleted at one version"),
+        pytest.param(put(active=False), True, id="a user is replaced by an inactive one"),
+        pytest.param(put(active=True), False, id="a user is replaced by an active one"),
+        pytest.param(
+            patch(USER, {"op": "replace", "path": "active", "value": False}, if_match=True),
+            True,
+            id="a user is deactivated at one version",
+        ),
+        pytest.param(
+            patch(USER, {"op": "replace", "path": "title", "value": "x"}, if_match=True),
+            False,
+            id="another attribute of a user, at one version",
+        ),
+        pytest.param(change("delete", GROUP), True, id="a group is deleted"),
+        pytest.param(
+            change("replace", GROUP, documents.normalise(GROUP, ADA_STAYS)), True, id="a group is replaced"
+        ),
+        pytest.param(
+            change("replace", GROUP, documents.normalise(GROUP, {"displayName": "T"})),
+            False,
+            id="a group is replaced but for its members",
+        ),
+        pytest.param(
+            patch(GROUP, {"op": "replace", "path": "members", "value": [{"value": str(ADA)}]}),
+            True,
+            id="members are replaced",
+        ),
+        pytest.param(patch(GROUP, {"op": "remove", "path": "members"}), True, id="all members are removed"),
+        pytest.param(
+            patch(GROUP, {"op": "remove", "path": 'members[display eq "Ada"]'}),
+            True,
+            id="members are removed by a filter",
+        ),
+        pytest.param(
+            patch(GROUP, {"op": "remove", "path": f'members[value eq "{ADA}"]'}, if_match=True),
+            True,
+            id="a member is removed at one version",
+        ),
+        pytest.param(
+            patch(GROUP, {"op": "add", "path": "members", "value": [{"value": str(ADA)}]}),
+            False,
+            id="a member is added",
+        ),
+        pytest.param(
+            patch(GROUP, {"op": "replace", "path": "displayName", "value": "x"}), False, id="a new name"
+        ),
+        pytest.param(change("create", USER, {"active": False}), False, id="a user is created inactive"),
+        pytest.param(
+            dataclasses.replace(change("delete", USER), resource_type="Device"), False, id="of a gone type"
+        ),
+    ],
+)
+def test_what_is_meant_to_take_access_away_is_told_also_where_it_is_no_revocation(
+    asked: records.Change, expected: bool
+) -> None:
+    assert revocations.takes_away(schemas.default(), asked) is expected

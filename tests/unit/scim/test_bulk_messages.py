@@ -75,6 +75,24 @@ def test_a_reference_in_data(data: Any, resolved: Any, needs: list[int]) -> None
             id="in a filter",
         ),
         pytest.param(
+            {"Operations": [{"path": "members[value eq bulkId:ada or (value eq BULKID:ada)]"}]},
+            {"Operations": [{"path": f"members[value eq {ADA} or (value eq {ADA})]"}]},
+            [0],
+            id="in a filter without quotes",
+        ),
+        pytest.param(
+            {"Operations": [{"path": r'members[display eq "to bulkId:nil" or display eq "\" bulkId:nil"]'}]},
+            {"Operations": [{"path": r'members[display eq "to bulkId:nil" or display eq "\" bulkId:nil"]'}]},
+            [],
+            id="within a text in a filter",
+        ),
+        pytest.param(
+            {"Operations": [{"path": "members[value eq xbulkId:nil]"}]},
+            {"Operations": [{"path": "members[value eq xbulkId:nil]"}]},
+            [],
+            id="not the whole value in a filter",
+        ),
+        pytest.param(
             {"Operations": [{"path": "members", "value": {"value": "bulkId:ada"}}, 7]},
             {"Operations": [{"path": "members", "value": {"value": ADA}}, 7]},
             [0],
@@ -93,3 +111,5 @@ def test_a_reference_in_a_patch(patch: Any, resolved: Any, needs: list[int]) -> 
 def test_a_reference_to_nothing_is_named() -> None:
     with pytest.raises(errors.InvalidValue, match="nobody"):
         bulks.References(CREATES).in_data({"members": [{"value": "bulkId:nobody"}]})
+    with pytest.raises(errors.InvalidValue, match="nobody"):
+        bulks.References(CREATES).in_patch({"Operations": [{"path": "members[value eq bulkId:nobody]"}]})
