@@ -151,8 +151,10 @@ def test_lists_within_values_count_among_what_a_patch_looks_at() -> None:
     assert len(applied(held, operation("add", "slots.tags", ["x"]))["slots"][99]["tags"]) == 101
     with pytest.raises(errors.InvalidValue, match=f"more than {looks.MAX_LOOKS} looks"):
         applied(held, *[operation("add", "slots.tags", [f"x{n}"]) for n in range(5)])
+    to_each = operation("add", "slots.tags", [f"x{n}" for n in range(40)])
+    wide = sample(slots=[{"place": f"{n}", "tags": ["a"]} for n in range(1000)])
     with pytest.raises(errors.InvalidValue, match=f"more than {looks.MAX_LOOKS} looks"):
-        applied(held, operation("add", "slots.tags", [f"x{n}" for n in range(400)]))
+        patches.apply(SAMPLE, wide, patches.parse({"Operations": [to_each]}, SAMPLE))
 
 
 @pytest.mark.parametrize(
