@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 
 from usher_core import ids
 
 MEMORY = 1.0
-"""Seconds for which a process remembers that more than one tenant wrote."""
+"""Seconds for which a process remembers that a tenant wrote."""
 
 
 class Turns:
@@ -25,17 +26,18 @@ class Turns:
         self._under_way: collections.Counter[ids.TenantId] = collections.Counter()
         self._waiting: dict[ids.TenantId, collections.deque[asyncio.Future[None]]] = {}
         self._latest: ids.TenantId | None = None
-        self._shared_until = 0.0
+        self._latest_at = -math.inf
+        self._before_at = -math.inf
+        """When a tenant other than the latest one wrote."""
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, tenant: ids.TenantId) -> bool:
         """Take a turn if there is one at once; give it back with `leave`."""
         now = asyncio.get_running_loop().time()
         if self._latest != tenant:
-            if self._latest is not None:
-                self._shared_until = now + MEMORY
-            self._latest = tenant
-        if self._shared_until > now and self._under_way[tenant] >= self._at_most:
+            self._latest, self._before_at = tenant, self._latest_at
+        self._latest_at = now
+        if self._shares_until(tenant) > now and self._under_way[tenant] >= self._at_most:
             return False
         self._under_way[tenant] += 1
         return True
@@ -51,7 +53,7 @@ class Turns:
         line = self._waiting.setdefault(tenant, collections.deque())
         line.append(turn)
         if self._timer is None:
-            self._timer = loop.call_at(self._shared_until, self._look)
+            self._timer = loop.call_at(self._shares_until(tenant), self._look)
         try:
             async with asyncio.timeout(patience):
                 await turn
@@ -70,16 +72,19 @@ class Turns:
         if tenant in self._waiting:
             self._let_in(tenant, self._at_most - self._under_way[tenant])
 
+    def _shares_until(self, tenant: ids.TenantId) -> float:
+        """Tell until when a tenant is held back for the sake of those that wrote last."""
+        return MEMORY + (self._before_at if tenant == self._latest else self._latest_at)
+
     def _look(self) -> None:
-        """Let everybody go on once no two tenants have written beside each other for a while."""
+        """Let all of a tenant go on once no other one has written for a while."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        if self._shared_until > loop.time():
-            if self._waiting:
-                self._timer = loop.call_at(self._shared_until, self._look)
-            return
         for tenant, line in list(self._waiting.items()):
-            self._let_in(tenant, len(line))
+            if self._shares_until(tenant) <= loop.time():
+                self._let_in(tenant, len(line))
+        if self._waiting:
+            self._timer = loop.call_at(min(map(self._shares_until, self._waiting)), self._look)
 
     def _let_in(self, tenant: ids.TenantId, count: int) -> None:
         line = self._waiting[tenant]

@@ -93,3 +93,17 @@ async def test_all_go_on_once_the_other_is_silent(
     assert [shared.take(NOISY) for _ in range(3)] == [True, True, False]
     # Nobody leaves, and no other tenant comes: what waits is let go on all the same.
     await asyncio.gather(*(shared.wait(NOISY, patience=PATIENCE) for _ in range(10)))
+
+
+async def test_it_is_held_back_for_as_long_as_the_other_goes_on(
+    shared: turns.Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "MEMORY", 0.5)
+    assert shared.take(QUIET)
+    assert [shared.take(NOISY) for _ in range(3)] == [True, True, False]
+    waiting = asyncio.create_task(shared.wait(NOISY, patience=PATIENCE))
+    for _ in range(10):
+        await asyncio.sleep(0.1)
+        shared.take(QUIET)  # it writes, whether or not there is a turn for it
+    assert not waiting.done()
+    await waiting
