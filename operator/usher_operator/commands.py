@@ -118,7 +118,7 @@ def operator(
     Needs the CustomResourceDefinition scimtenants.usher.dev, and a service account or KUBECONFIG. Several
     operators of one database need a lease: without one the last to start works, and the others leave. What
     changed in a Secret or ConfigMap is noticed within five minutes (within twenty in metadata or schemas,
-    where there are more than 500 such sources), or at once with --watch-secrets.
+    where more than 500 tenants have their own), or at once with --watch-secrets.
     """
     from usher_core import logs
     from usher_operator import processes

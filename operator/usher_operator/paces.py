@@ -23,8 +23,9 @@ FIRST_RETRY_OF_REFUSED = 15.0
 LONGEST_RETRY = 30.0
 RESUMED_PER_SECOND = 50.0  # tenants that a new operator finds in order
 
-MANY = 500  # Secrets and ConfigMaps of metadata and schemas; of more, those in order are read less often
-REMEMBERED = 900.0
+MANY = 500  # tenants; beyond, metadata and schemas that were in order are believed for a while
+SOURCES_PER_SECOND = 1.2  # so many of them are then read, beside a Secret a look
+REMEMBERED = 5.0, 900.0  # seconds, at least and at most
 
 
 def after(done: reconciliations.Reconciled, body: Body, now: datetime, *, at_most: float = 0.0) -> float:
@@ -80,9 +81,12 @@ def at_first(body: Body, known: int) -> float:
     return random.uniform(0, known / RESUMED_PER_SECOND) if in_order else 0.0  # noqa: S311
 
 
-def memory(sources: int) -> float:
-    """Tell for how many seconds a source is believed where there are so many."""
-    return REMEMBERED if sources > MANY else 0.0
+def memory(tenants: int, sources: int) -> float:
+    """Tell for how many seconds a source is believed; one that several tenants name counts once."""
+    if tenants <= MANY:
+        return 0.0
+    least, most = REMEMBERED
+    return min(max(least, sources / SOURCES_PER_SECOND), most)
 
 
 class Failures:

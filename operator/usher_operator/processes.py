@@ -128,7 +128,7 @@ def _service(
         statuses=status_writes.Writer(written, inventory),
         announcer=announcements.Announcer(core),
         sources=sources.RememberedSources(
-            sources.KubernetesSources(core), lambda: paces.memory(inventory.sources)
+            sources.KubernetesSources(core), lambda: paces.memory(len(inventory), inventory.sources)
         ),
         public_url=options.public_url,
         redis_url=options.redis_url,
