@@ -80,7 +80,7 @@ class _Trial:
         asked += readings.questions(self._attempts, self._moments, self._say)
         self._look_at_order()
         by_change = {entry.row.change_id: entry for entry in self._entries}
-        replay = replays.Replay(self._steps, by_change, self._say)
+        replay = replays.Replay(self._steps, self._moments, by_change, self._say)
         replay.walk(asked)
         self._compare_ends(replay.state)
         readings.shown_again(self._attempts, self._say)

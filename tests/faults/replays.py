@@ -16,7 +16,7 @@ from typing import Any
 from evidences import Event, Row
 from histories import ALL_ZEROS, Operation
 from models import Directory, Expected, Fence, takes_away
-from orders import Entry, Span, Step
+from orders import Entry, Moments, Span, Step
 
 EVENT_KINDS = {"create": "create", "replace": "put", "patch": "patch", "delete": "delete"}
 DEAD = 500
@@ -103,11 +103,15 @@ class Question:
 class Replay:
     """One walk through the steps of a tenant."""
 
-    def __init__(self, ordered: Sequence[Step], entries: Mapping[str, Entry], say: Say) -> None:
+    def __init__(
+        self, ordered: Sequence[Step], moments: Moments, entries: Mapping[str, Entry], say: Say
+    ) -> None:
         """`entries`: by the ids of their changes."""
         self._steps = ordered
+        self._moments = moments
         self._entries = entries
         self._say = say
+        self._asked: list[Question] = []
         self._versions: dict[str, int] = {}
         self._number = 0
         self._accepted: dict[str, list[Fence]] = collections.defaultdict(list)
@@ -116,14 +120,13 @@ class Replay:
     def walk(self, questions: Iterable[Question]) -> None:
         """Apply everything, and answer the questions on the way."""
         waiting = sorted(questions, key=lambda question: question.span.first, reverse=True)
-        asked: list[Question] = []
         for number, step in enumerate(self._steps):
             self._apply(step)
             while waiting and waiting[-1].span.first <= number:
                 question = waiting.pop()
                 question.at_first = question.shown(self.state)
-                asked.append(question)
-            asked = list(self._unanswered(asked, number))
+                self._asked.append(question)
+            self._asked = list(self._unanswered(self._asked, number))
         self._look_for_turns()
 
     def _unanswered(self, asked: list[Question], number: int) -> Iterator[Question]:
@@ -184,8 +187,21 @@ class Replay:
         user = self.state.user(shown["id"]) or {}
         made = {name: user.get(name) for name in shown}
         made["active"] = bool(user) and self.state.directory.users[shown["id"]].active
-        if made != shown:
+        if shown == {**made, "active": False} != made:
+            # Its reply was lost, so it was told as a read tells it: without what was taken away meanwhile.
+            self._asked.append(self._told_as_read(entry, shown))
+        elif made != shown:
             self._say("answers", f"{_name(entry)} was shown {shown}, and should be {made}")
+
+    def _told_as_read(self, entry: Entry, shown: Shown) -> Question:
+        def read(state: State) -> Shown:
+            user = state.user(shown["id"]) or {}
+            return {name: user.get(name) for name in shown}
+
+        assert entry.attempt.ended_wall is not None
+        span = self._moments.span(entry.attempt.sent_wall, entry.attempt.ended_wall)
+        words = f"{_name(entry)} was shown {shown}"
+        return Question("answers", words, span, lambda state: read(state) == shown, read)
 
     def _events(self, row: Row, wanted: Operation, expected: Expected) -> Iterator[tuple[Any, ...]]:
         about = expected.about or row.resource_id

@@ -324,6 +324,31 @@ def keep_a_letter_of_nothing(story: Story) -> None:
     story.evidence.dead_letters = ["change-9"]
 
 
+def create_eve(story: Story, *, fenced: bool) -> Attempt:
+    """Make a user whose answer shows her inactive; with `fenced` because her end was accepted meanwhile."""
+    wanted = Operation("create_user", name="eve@x.io")
+    attempt = story.write(wanted, 201, "eve", 1, ("create", 1))
+    attempt.seen = [
+        {"id": "eve", "version": 1, "name": "eve@x.io", "external": "", "title": "", "active": False}
+    ]
+    if fenced:
+        story.write(Operation("deactivate", "eve"), 200, "eve", 2, ("patch", 2), takes=("User", "eve"))
+        revoke = next(
+            one for one in story.evidence.events if (one.kind, one.resource_id) == ("revoke", "eve")
+        )
+        story.evidence.events.remove(revoke)
+        at = attempt.sent_wall + SECOND * 3 // 4
+        story.evidence.events.insert(revoke.number - 1, dataclasses.replace(revoke, at=at))
+    eve = {**Story.ada(1 + fenced, active=not fenced, groups=[]), "id": "eve", "name": "eve@x.io"}
+    story.evidence.users.append({**eve, "external": ""})
+    story.evidence.names["eve@x.io"] = "eve"
+    return attempt
+
+
+def show_inactive_for_nothing(story: Story) -> None:
+    create_eve(story, fenced=False)
+
+
 BAD = (
     ("answers", lose_an_answered_write),
     ("answers", log_a_write_twice),
@@ -334,6 +359,7 @@ BAD = (
     ("answers", answer_without_telling_when),
     ("answers", show_another_version),
     ("answers", show_what_a_change_did_not_make),
+    ("answers", show_inactive_for_nothing),
     ("answers", repeat_an_outcome_that_is_over),
     ("replay", log_another_status),
     ("replay", log_another_version),
@@ -402,6 +428,12 @@ def test_a_retry_may_be_given_the_outcome_of_its_first_try() -> None:
     story.evidence.rows[-1] = dataclasses.replace(story.evidence.rows[-1], status=201)
     story.evidence.users.append(eve)
     story.evidence.names["eve@x.io"] = "eve"
+    assert judged(story) == []
+
+
+def test_an_answer_told_from_the_log_shows_what_was_taken_away_meanwhile() -> None:
+    story = Story()
+    create_eve(story, fenced=True)
     assert judged(story) == []
 
 
