@@ -280,7 +280,7 @@ class Writes:
         except appends.Seen:
             raise
         except errors.UsherError as exc:
-            if not change.promised or change.told_later:
+            if not change.promised:
                 raise refusals.of_append(exc, self._wait) from exc
             # It is in the inbox, and its effect stands: the sweep brings it to its turn.
             log.warning("promise.not_queued", tenant=str(tenant), error=str(exc))
