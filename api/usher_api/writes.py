@@ -85,6 +85,7 @@ class Writes:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=replies.BLOCK + 1)
+        await self._replies.part()
         await self._client.aclose()
         await self._replies_client.aclose()
         self._jobs_client.close()

@@ -19,7 +19,7 @@ import pytest
 
 from usher_core.embedded.databases import DatabaseUrls
 from usher_core.store import migrations
-from usher_core.testing import servers
+from usher_core.testing import servers, stacks
 
 # What the tests stand on lies beside them, among the tools and with the faults, in no package.
 sys.path.append(str(Path(__file__).parent))
@@ -101,6 +101,13 @@ def database_urls(running: servers.Servers) -> DatabaseUrls:
 def secret_values(running: servers.Servers, database_urls: DatabaseUrls) -> dict[str, str]:
     """What the chart would take out of Secrets."""
     return {"USHER_DATABASE_URL": database_urls.app, "USHER_REDIS_URL": running.redis_url}
+
+
+@pytest.fixture
+def stack(running: servers.Servers, database_urls: DatabaseUrls, tmp_path: Path) -> Iterator[stacks.Stack]:
+    """An Usher of two api processes and a worker on the operator's store."""
+    with stacks.Stack(database_urls.app, running.redis_url, tmp_path, api_processes=2) as started:
+        yield started
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import scimtenants
 
 from usher_core.embedded.databases import DatabaseUrls
 
@@ -15,20 +15,12 @@ if TYPE_CHECKING:
     from clusters import Cluster
     from releases import Release
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "acme.yaml"
-
 
 @pytest.fixture
 def tenant(cluster: Cluster, operator: Release, namespace: str) -> str:
     """The example's tenant, ready."""
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     return "acme"
-
-
-def make(cluster: Cluster, namespace: str) -> None:
-    text = EXAMPLE.read_text().replace("namespace: identity", f"namespace: {namespace}")
-    cluster.kubectl("apply", "-f", "-", stdin=text)
-    cluster.kubectl("wait", "--for=condition=Ready", "scimtenant/acme", "-n", namespace, "--timeout=60s")
 
 
 def living_tokens(urls: DatabaseUrls, namespace: str) -> int:
@@ -87,7 +79,7 @@ def test_a_tenant_that_comes_back_gets_another_token(
 ) -> None:
     first = cluster.get(namespace, "secret", "acme-scim-okta")
     cluster.kubectl("delete", "scimtenant", tenant, "-n", namespace, "--timeout=60s")
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     second = cluster.get(namespace, "secret", "acme-scim-okta")
     assert first is not None
     assert second is not None

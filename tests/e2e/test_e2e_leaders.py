@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+import scimtenants
 from releases import health
 
 if TYPE_CHECKING:
@@ -13,24 +14,6 @@ if TYPE_CHECKING:
     from releases import Release
 
 TAKEOVER = 20.0  # seconds, by the promise of the chart's values
-
-
-def tenant(namespace: str, name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "usher.dev/v1alpha1",
-        "kind": "ScimTenant",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "tokens": [{"name": "okta", "secretRef": {"name": f"{name}-okta"}}],
-            "sso": {"mode": "Optional"},
-        },
-    }
-
-
-def ready(cluster: Cluster, namespace: str, name: str) -> None:
-    cluster.kubectl(
-        "wait", "--for=condition=Ready", f"scimtenant/{name}", "-n", namespace, "--timeout=60s"
-    )  # fmt: skip
 
 
 def leads(port: int) -> bool:
@@ -46,8 +29,8 @@ def test_a_standby_takes_over_and_no_token_changes(
     second, second_port = None, 0
     try:
         cluster.until(lambda: leads(first_port), "the first one works", patience=TAKEOVER)
-        cluster.apply([tenant(namespace, "acme")])
-        ready(cluster, namespace, "acme")
+        cluster.apply([scimtenants.manifest(namespace, "acme")])
+        scimtenants.wait(cluster, namespace, "acme")
         secret = cluster.get(namespace, "secret", "acme-okta")
         second, second_port = operator.launch()
         time.sleep(3)
@@ -57,8 +40,8 @@ def test_a_standby_takes_over_and_no_token_changes(
             first.kill()
         else:
             first.stop()
-        cluster.apply([tenant(namespace, "globex")])
-        ready(cluster, namespace, "globex")
+        cluster.apply([scimtenants.manifest(namespace, "globex")])
+        scimtenants.wait(cluster, namespace, "globex")
         took = time.monotonic() - began
         assert leads(second_port)
         # Who ends well gives the lease back: nobody waits until its time is over.

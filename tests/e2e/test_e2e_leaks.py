@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import holdings
+import scimtenants
 from click.testing import CliRunner
 
 from usher_core.embedded.databases import DatabaseUrls
@@ -48,12 +48,6 @@ def documents(namespace: str, canary: str) -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def token_of(cluster: Cluster, namespace: str) -> str:
-    secret = cluster.get(namespace, "secret", "acme-scim-okta")
-    assert secret is not None
-    return base64.b64decode(secret["data"]["token"]).decode()
 
 
 def ask(url: str, token: str, body: dict[str, Any] | None = None) -> int:
@@ -130,6 +124,10 @@ def test_what_a_secret_holds_stands_nowhere_else(
     canary = f"canary-{secrets.token_hex(16)}"
     store, of_acme = (database_urls, running.redis_url), ("--tenant", f"{namespace}/acme")
     said: list[str] = []
+
+    def handed_over() -> str:
+        return scimtenants.token(cluster, namespace, scimtenants.EXAMPLE_SECRET)
+
     port = stacks.free_port()
     env = {"USHER_LOG_LEVEL": "debug", "USHER_WORKER_METRICS_PORT": str(port)}
     with (
@@ -137,15 +135,12 @@ def test_what_a_secret_holds_stands_nowhere_else(
         stacks.Stack(database_urls.app, running.redis_url, tmp_path, env) as stack,
     ):
         cluster.apply(documents(namespace, canary))
-        waiting = ["wait", "--for=condition=Ready", "scimtenant/acme", "-n", namespace, "--timeout=60s"]
-        cluster.kubectl(*waiting)
-        first = token_of(cluster, namespace)
+        scimtenants.wait(cluster, namespace, "acme")
+        first = handed_over()
         provision(stack.base_url, first)
         said.append(tokens(*store, "rotate", *of_acme, "okta"))
         nudge(cluster, namespace)
-        second = cluster.until(
-            lambda: (text := token_of(cluster, namespace)) != first and text, "another token"
-        )
+        second = cluster.until(lambda: (text := handed_over()) != first and text, "another token")
         provision(stack.base_url, str(second))
         # Now each attempt to hand a third one over is refused, and the API server may quote what it refuses.
         frozen = ["--type=merge", '--patch={"immutable":true}']

@@ -6,7 +6,6 @@ get another one only when a platform team's sync has read its Secret.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import json
@@ -16,14 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
+import scimtenants
 
-from usher_core.embedded.databases import DatabaseUrls
-from usher_core.testing import servers, stacks
+from usher_core.testing import stacks
 
 if TYPE_CHECKING:
     from clusters import Cluster
@@ -107,18 +105,7 @@ def tenant(namespace: str, name: str) -> dict[str, Any]:
         "overlap": f"{OVERLAP.seconds}s",
         "secretRef": {"name": f"{name}-okta"},
     }
-    return {
-        "apiVersion": "usher.dev/v1alpha1",
-        "kind": "ScimTenant",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"tokens": [token], "sso": {"mode": "Optional"}},
-    }
-
-
-def token_of(cluster: Cluster, namespace: str, name: str) -> str:
-    secret = cluster.get(namespace, "secret", f"{name}-okta")
-    assert secret is not None
-    return base64.b64decode(secret["data"]["token"]).decode()
+    return scimtenants.manifest(namespace, name, token)
 
 
 def shown(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
@@ -166,21 +153,14 @@ def refused_at(base_url: str, token: str, patience: float) -> datetime:
 
 @pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.full)])
 def test_a_rotation_of_all_under_load_fails_no_request_and_old_tokens_end_in_their_time(
-    cluster: Cluster,
-    operator: Release,
-    namespace: str,
-    running: servers.Servers,
-    database_urls: DatabaseUrls,
-    tmp_path: Path,
-    count: int,
+    cluster: Cluster, operator: Release, namespace: str, stack: stacks.Stack, count: int
 ) -> None:
     names = [f"tenant-{number}" for number in range(count)]
     cluster.apply([tenant(namespace, name) for name in names])
-    every = ("scimtenants", "--all", "-n", namespace)
-    cluster.kubectl("wait", "--for=condition=Ready", *every, "--timeout=60s")
+    scimtenants.wait(cluster, namespace)
 
     def read(name: str) -> str:
-        return token_of(cluster, namespace, name)
+        return scimtenants.token(cluster, namespace, f"{name}-okta")
 
     old = {name: read(name) for name in names}
 
@@ -191,38 +171,37 @@ def test_a_rotation_of_all_under_load_fails_no_request_and_old_tokens_end_in_the
     def tokens() -> dict[str, dict[str, Any]]:
         return shown(cluster, namespace)
 
-    with stacks.Stack(database_urls.app, running.redis_url, tmp_path) as stack:
-        clients = [Client(name, stack.base_url, old[name]) for name in names]
-        late, *others = clients
-        late.is_synced = False
-        with load(clients, read):
-            cluster.until(lambda: all(len(it.requests) >= ENOUGH for it in clients), "a load")
-            asked_at = time.monotonic()
-            cluster.kubectl("annotate", *every, "usher.dev/rotate=okta")
-            cluster.until(are_rotated, "each status shows both tokens, each Secret has the new one")
-            new = tokens()
-            ends = {name: datetime.fromisoformat(it["issuedAt"]) + OVERLAP for name, it in new.items()}
+    clients = [Client(name, stack.base_url, old[name]) for name in names]
+    late, *others = clients
+    late.is_synced = False
+    with load(clients, read):
+        cluster.until(lambda: all(len(it.requests) >= ENOUGH for it in clients), "a load")
+        asked_at = time.monotonic()
+        cluster.kubectl("annotate", "scimtenants", "--all", "-n", namespace, "usher.dev/rotate=okta")
+        cluster.until(are_rotated, "each status shows both tokens, each Secret has the new one")
+        new = tokens()
+        ends = {name: datetime.fromisoformat(it["issuedAt"]) + OVERLAP for name, it in new.items()}
 
-            def use_new(those: Sequence[Client]) -> bool:
-                return all(len(it.with_token(new[it.tenant]["id"])) >= ENOUGH for it in those)
+        def use_new(those: Sequence[Client]) -> bool:
+            return all(len(it.with_token(new[it.tenant]["id"])) >= ENOUGH for it in those)
 
-            cluster.until(lambda: use_new(others), "the clients use the new tokens")
-            with ThreadPoolExecutor(count) as threads:
-                patience = (max(ends.values()) - datetime.now(UTC)).total_seconds() + PUNCTUAL
-                ended = threads.map(lambda it: refused_at(stack.base_url, old[it.tenant], patience), others)
-            assert [it.tenant for it, end in zip(others, ended, strict=True) if end < ends[it.tenant]] == []
-            # Whoever has not read the new one yet goes on with the old one, for as long as it takes.
-            over_at = time.monotonic()
-            cluster.until(lambda: len(late.since(over_at)) >= ENOUGH, "the late one goes on")
-            assert not late.with_token(new[late.tenant]["id"])
-            late.is_synced = True
-            cluster.until(lambda: use_new([late]), "the late one uses its new token")
-            refused_at(stack.base_url, old[late.tenant], 30)
-            cluster.until(lambda: all("previous" not in it for it in tokens().values()), "nothing overlaps")
-        assert [it for client in clients for it in client.requests if it.failed] == []
-        for client in clients:
-            before, after = id_of(old[client.tenant]), new[client.tenant]["id"]
-            assert {it.token_id for it in client.requests} == {before, after}
-            assert any(it.token_id == before for it in client.since(asked_at))
+        cluster.until(lambda: use_new(others), "the clients use the new tokens")
+        with ThreadPoolExecutor(count) as threads:
+            patience = (max(ends.values()) - datetime.now(UTC)).total_seconds() + PUNCTUAL
+            ended = threads.map(lambda it: refused_at(stack.base_url, old[it.tenant], patience), others)
+        assert [it.tenant for it, end in zip(others, ended, strict=True) if end < ends[it.tenant]] == []
+        # Whoever has not read the new one yet goes on with the old one, for as long as it takes.
+        over_at = time.monotonic()
+        cluster.until(lambda: len(late.since(over_at)) >= ENOUGH, "the late one goes on")
+        assert not late.with_token(new[late.tenant]["id"])
+        late.is_synced = True
+        cluster.until(lambda: use_new([late]), "the late one uses its new token")
+        refused_at(stack.base_url, old[late.tenant], 30)
+        cluster.until(lambda: all("previous" not in it for it in tokens().values()), "nothing overlaps")
+    assert [it for client in clients for it in client.requests if it.failed] == []
+    for client in clients:
+        before, after = id_of(old[client.tenant]), new[client.tenant]["id"]
+        assert {it.token_id for it in client.requests} == {before, after}
+        assert any(it.token_id == before for it in client.since(asked_at))
     reasons = cluster.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}").split()
     assert reasons.count("TokenRotated") == count

@@ -6,10 +6,10 @@ import base64
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import scimtenants
 import yaml
 
 from usher_core.store import databases
@@ -20,27 +20,12 @@ if TYPE_CHECKING:
     from releases import Release
 
 COLUMNS = ["NAME", "READY", "ENDPOINT", "USERS", "PENDING", "TOKEN-EXPIRES", "AGE", "SUSPENDED", "REASON"]
-EXAMPLE = Path(__file__).parents[2] / "examples" / "acme.yaml"
-
-
-def example(namespace: str) -> str:
-    """Return the example with the test's namespace in place of its own."""
-    text = EXAMPLE.read_text()
-    assert text.count("namespace: identity") == 2
-    return text.replace("namespace: identity", f"namespace: {namespace}")
-
-
-def ready(cluster: Cluster, namespace: str, *names: str) -> None:
-    """Wait as a person or a pipeline would."""
-    targets = [f"scimtenant/{name}" for name in names]
-    cluster.kubectl("wait", "--for=condition=Ready", *targets, "-n", namespace, "--timeout=60s")
 
 
 async def test_the_example_becomes_ready_and_its_token_works(
     cluster: Cluster, operator: Release, namespace: str, database: databases.Database
 ) -> None:
-    cluster.kubectl("apply", "-f", "-", stdin=example(namespace))
-    ready(cluster, namespace, "acme")
+    scimtenants.make_example(cluster, namespace)
     tenant = cluster.get(namespace, "scimtenant", "acme")
     secret = cluster.get(namespace, "secret", "acme-scim-okta")
     assert tenant is not None
@@ -77,8 +62,7 @@ async def test_the_example_becomes_ready_and_its_token_works(
 
 def test_the_status_is_kept_whole_by_the_schema(cluster: Cluster, operator: Release, namespace: str) -> None:
     # What the schema does not know the API server drops without a word.
-    cluster.kubectl("apply", "-f", "-", stdin=example(namespace))
-    ready(cluster, namespace, "acme")
+    scimtenants.make_example(cluster, namespace)
     tenant = cluster.get(namespace, "scimtenant", "acme")
     assert tenant is not None
     status = tenant["status"]
@@ -96,8 +80,7 @@ def test_the_status_is_kept_whole_by_the_schema(cluster: Cluster, operator: Rele
 
 
 def test_kubectl_get_shows_the_columns(cluster: Cluster, operator: Release, namespace: str) -> None:
-    cluster.kubectl("apply", "-f", "-", stdin=example(namespace))
-    ready(cluster, namespace, "acme")
+    scimtenants.make_example(cluster, namespace)
     header, row = cluster.kubectl("get", "scimt", "-n", namespace, "-o", "wide").splitlines()
     assert header.split() == COLUMNS
     starts = [header.index(name) for name in header.split()]
@@ -114,7 +97,7 @@ def test_kubectl_get_shows_the_columns(cluster: Cluster, operator: Release, name
 def test_the_column_is_of_the_token_that_expires_first(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
-    metadata, tenant = yaml.safe_load_all(example(namespace))
+    metadata, tenant = yaml.safe_load_all(scimtenants.example(namespace))
     brief = {
         "ttl": "1000h",
         "renewBefore": "100h",
@@ -123,7 +106,7 @@ def test_the_column_is_of_the_token_that_expires_first(
     }
     tenant["spec"]["tokens"].append({"name": "brief", **brief})
     cluster.apply([metadata, tenant])
-    ready(cluster, namespace, "acme")
+    scimtenants.wait(cluster, namespace, "acme")
     found = cluster.get(namespace, "scimtenant", "acme")
     assert found is not None
     expiries = {it["name"]: it["expiresAt"] for it in found["status"]["tokens"]}
@@ -136,9 +119,9 @@ def test_the_column_is_of_the_token_that_expires_first(
 def test_metadata_that_changed_are_noticed_within_five_minutes(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
-    metadata, tenant = yaml.safe_load_all(example(namespace))
+    metadata, tenant = yaml.safe_load_all(scimtenants.example(namespace))
     cluster.apply([metadata, tenant])
-    ready(cluster, namespace, "acme")
+    scimtenants.wait(cluster, namespace, "acme")
     metadata["data"]["metadata.xml"] = "<a/>"
     cluster.apply([metadata])
     waiting = ["wait", "scimtenant/acme", "-n", namespace, "--timeout=300s"]
@@ -148,7 +131,7 @@ def test_metadata_that_changed_are_noticed_within_five_minutes(
 def test_a_tenant_without_metadata_waits_and_says_so(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
-    metadata, tenant = example(namespace).split("\n---\n")
+    metadata, tenant = scimtenants.example(namespace).split("\n---\n")
     cluster.kubectl("apply", "-f", "-", stdin=tenant)
     waiting = ["wait", "scimtenant/acme", "-n", namespace, "--timeout=60s"]
     cluster.kubectl(*waiting, "--for=condition=SSOReady=False")
@@ -157,20 +140,22 @@ def test_a_tenant_without_metadata_waits_and_says_so(
     assert "TokenIssued" in events
     cluster.kubectl("apply", "-f", "-", stdin=metadata)
     # What has been missing for a moment only is looked for often.
-    ready(cluster, namespace, "acme")
+    scimtenants.wait(cluster, namespace, "acme")
 
 
 def test_server_side_apply_has_no_conflict_with_the_operator(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
     applying = ["apply", "--server-side", "--field-manager=pipeline", "-f", "-"]
-    cluster.kubectl(*applying, stdin=example(namespace))
-    ready(cluster, namespace, "acme")
+    cluster.kubectl(*applying, stdin=scimtenants.example(namespace))
+    scimtenants.wait(cluster, namespace, "acme")
     before = settled(cluster, namespace)
-    cluster.kubectl(*applying, stdin=example(namespace))
+    cluster.kubectl(*applying, stdin=scimtenants.example(namespace))
     assert cluster.get(namespace, "scimtenant", "acme") == before
-    cluster.kubectl("diff", "--server-side", "--field-manager=pipeline", "-f", "-", stdin=example(namespace))
-    renamed = example(namespace).replace("Acme Corp", "Acme Limited")
+    cluster.kubectl(
+        "diff", "--server-side", "--field-manager=pipeline", "-f", "-", stdin=scimtenants.example(namespace)
+    )
+    renamed = scimtenants.example(namespace).replace("Acme Corp", "Acme Limited")
     cluster.kubectl(*applying, stdin=renamed)
     cluster.kubectl(
         "wait",
@@ -194,17 +179,16 @@ def settled(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 
 def test_a_restart_changes_nothing(cluster: Cluster, operator: Release, namespace: str) -> None:
-    cluster.kubectl("apply", "-f", "-", stdin=example(namespace))
-    ready(cluster, namespace, "acme")
+    scimtenants.make_example(cluster, namespace)
     before = settled(cluster, namespace), cluster.get(namespace, "secret", "acme-scim-okta")
     operator.stop()
     operator.start()
-    other = yaml.safe_load(example(namespace).split("\n---\n")[-1])
+    other = yaml.safe_load(scimtenants.example(namespace).split("\n---\n")[-1])
     other["metadata"]["name"] = "globex"
     other["spec"]["tokens"][0]["secretRef"]["name"] = "globex-scim-okta"
     cluster.apply([other])
     # One that came later is ready: so the first has been looked at.
-    ready(cluster, namespace, "globex")
+    scimtenants.wait(cluster, namespace, "globex")
     after = cluster.get(namespace, "scimtenant", "acme"), cluster.get(namespace, "secret", "acme-scim-okta")
     assert after == before
 
@@ -229,7 +213,7 @@ def test_kubectl_explains_every_field(cluster: Cluster, path: str, told: str) ->
 def test_many_tenants_become_ready_each_with_its_token(
     cluster: Cluster, operator: Release, namespace: str, count: int
 ) -> None:
-    metadata, tenant = example(namespace).split("\n---\n")
+    metadata, tenant = scimtenants.example(namespace).split("\n---\n")
     cluster.kubectl("apply", "-f", "-", stdin=metadata)
     made = []
     for number in range(count):

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import scimtenants
 
 from usher_core.embedded.databases import DatabaseUrls
 
 if TYPE_CHECKING:
     from clusters import Cluster
     from releases import Release
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "acme.yaml"
-
-
-def make(cluster: Cluster, namespace: str) -> None:
-    text = EXAMPLE.read_text().replace("namespace: identity", f"namespace: {namespace}")
-    cluster.kubectl("apply", "-f", "-", stdin=text)
-    cluster.kubectl("wait", "--for=condition=Ready", "scimtenant/acme", "-n", namespace, "--timeout=60s")
 
 
 def held(cluster: Cluster, namespace: str) -> str | None:
@@ -42,7 +34,7 @@ def status(cluster: Cluster, namespace: str) -> dict[str, Any]:
 def test_an_annotation_rotates_a_token_once_and_is_taken_off(
     cluster: Cluster, operator: Release, namespace: str
 ) -> None:
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     old = held(cluster, namespace)
     cluster.kubectl("annotate", "scimtenant", "acme", "-n", namespace, "usher.dev/rotate=okta")
     cluster.until(lambda: held(cluster, namespace) != old, "another token")
@@ -65,7 +57,7 @@ def test_an_annotation_rotates_a_token_once_and_is_taken_off(
 def test_who_watches_secrets_notices_at_once_what_became_of_them(
     cluster: Cluster, own_operator: Release, namespace: str, database_urls: DatabaseUrls
 ) -> None:
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     first = held(cluster, namespace)
     cluster.kubectl("delete", "secret", "acme-scim-okta", "-n", namespace)
     cluster.until(lambda: held(cluster, namespace) not in (None, first), "another token", patience=10)
@@ -91,7 +83,7 @@ def test_who_watches_secrets_notices_at_once_what_became_of_them(
 
 @pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.full)])
 def test_restarts_change_no_secret(cluster: Cluster, operator: Release, namespace: str, count: int) -> None:
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     before = cluster.get(namespace, "secret", "acme-scim-okta")
     for number in range(count):
         operator.stop()
@@ -107,7 +99,7 @@ def test_restarts_change_no_secret(cluster: Cluster, operator: Release, namespac
 def test_a_retained_tenant_is_adopted_with_what_it_holds_and_a_deleted_one_is_not(
     cluster: Cluster, operator: Release, namespace: str, database_urls: DatabaseUrls
 ) -> None:
-    make(cluster, namespace)
+    scimtenants.make_example(cluster, namespace)
     with psycopg.connect(database_urls.owner) as owner:
         owner.execute(
             "INSERT INTO totals SELECT tenant, 'User', 7 FROM tenants WHERE namespace = %s", [namespace]
@@ -115,7 +107,7 @@ def test_a_retained_tenant_is_adopted_with_what_it_holds_and_a_deleted_one_is_no
     cluster.until(lambda: status(cluster, namespace)["users"] == 7, "the users are counted")
     for policy, users in (("Delete", 7), ("Retain", 0)):
         cluster.kubectl("delete", "scimtenant", "acme", "-n", namespace, "--timeout=60s")
-        make(cluster, namespace)
+        scimtenants.make_example(cluster, namespace)
         assert status(cluster, namespace)["users"] == users
         changed = json.dumps({"spec": {"deletionPolicy": policy}})
         cluster.kubectl("patch", "scimtenant", "acme", "-n", namespace, "--type=merge", f"--patch={changed}")

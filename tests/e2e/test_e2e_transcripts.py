@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+import scimtenants
 import transcripts
 
 from usher_core.embedded.databases import DatabaseUrls
@@ -32,8 +33,7 @@ def test_the_document_shows_what_kubectl_says(
     cluster: Cluster, operator: Release, namespace: str, database_urls: DatabaseUrls, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "acme.yaml"
-    text = (ROOT / "examples" / "acme.yaml").read_text()
-    manifest.write_text(text.replace("namespace: identity", f"namespace: {namespace}"))
+    manifest.write_text(scimtenants.example(namespace))
     here = {"identity": namespace, "acme.yaml": str(manifest)}
 
     def names() -> dict[str, str]:

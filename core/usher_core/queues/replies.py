@@ -31,6 +31,7 @@ class Replies:
         self._client = client
         self._waiting: dict[ids.ChangeId, asyncio.Future[records.Outcome]] = {}
         self._stopped = False
+        self._deserted = False
 
     def stop(self) -> None:
         """Let `run` end; a cancellation alone may be lost in the client when a reply comes with it."""
@@ -43,8 +44,21 @@ class Replies:
         self._waiting[change_id] = future
         try:
             yield future
+        except asyncio.CancelledError:
+            self._deserted = True
+            raise
         finally:
             del self._waiting[change_id]
+
+    async def part(self) -> None:
+        """Let what was answered count as answered when this process has ended; call it after `run`.
+
+        Not if a request was cut off: that one is still to be answered, by another process.
+        """
+        if self._deserted or self._waiting:
+            return
+        with contextlib.suppress(redis.exceptions.RedisError):
+            await self._client.set(keys.alive(self.key), 1, px=keys.REQUEST_LIFE)
 
     async def run(self) -> None:
         """Hand each outcome to whoever waits for it, until cancelled; survive every loss of Valkey."""

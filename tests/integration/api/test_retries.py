@@ -167,6 +167,21 @@ async def test_what_was_answered_and_is_sent_again_is_meant(
     assert (again.status_code, again.json()["scimType"]) == (409, "uniqueness")
 
 
+async def test_what_was_answered_by_an_api_that_has_stopped_is_meant_too(
+    stack: stacks.Stack, acme: stacks.Access, redis_url: str
+) -> None:
+    async with connected(acme) as client:
+        assert (await client.post("/Users", json=ADA)).status_code == 201
+    stack.stop()
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as queue:
+        [stopped] = queue.keys(keys.alive(keys.replies("*")))
+        assert queue.pttl(stopped) > keys.ALIVE_LIFE, "it counts as alive for as long as its marks are there"
+    stack.start_worker()
+    stack.start_api()
+    async with connected(acme) as client:
+        assert (await client.post("/Users", json=ADA)).status_code == 409
+
+
 async def test_two_equal_creations_at_once_are_one_user_and_one_conflict(
     client: httpx.AsyncClient, database_urls: DatabaseUrls
 ) -> None:

@@ -88,6 +88,8 @@ async def test_a_deactivation_is_effective_before_its_turn_and_older_changes_do_
     fenced = await client.get(f"/Users/{ada}?excludedAttributes=groups", headers={"If-None-Match": tag})
     assert fenced.status_code == 200, "the effective state is another one than the version says"
     assert [kind for _, kind in events(database_urls)] == ["create", "revoke"]
+    metrics = (await client.get(f"http://127.0.0.1:{stack.port}/metrics")).text
+    assert "usher_time_to_revoke_seconds_count 1.0" in metrics.splitlines()
     stack.start_worker()
     assert [(await task).status_code for task in (older, turn)] == [200, 200]
     shown = (await client.get(f"/Users/{ada}")).json()
