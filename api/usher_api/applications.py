@@ -82,11 +82,14 @@ def build(config: settings.Settings) -> middlewares.Envelope:
             await authenticator.close()
             await database.close()
 
+    # FastAPI's own telemetry would tell paths and exceptions, with personal values, to whoever is configured,
+    # and asks at each request who is. Usher's logs and metrics are without.
     app = Application(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     # Not include_router: it would wrap each route in layers that nothing here needs.
     app.router.routes.extend(routes.router.routes)

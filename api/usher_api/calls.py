@@ -149,7 +149,7 @@ async def _enter(request: Request) -> Call:
     headers = requests.headers(request)
     origin = proxies.origin(request.scope, headers, services.settings.trusted_proxies)
     principal = await services.authenticator.authenticate(headers.get("authorization"), origin.host)
-    structlog.contextvars.bind_contextvars(tenant=str(principal.tenant))
+    structlog.contextvars.bind_contextvars(tenant=principal.tenant)
     base_url = requests.base_url(origin, principal, services.settings, answers.BASE_PATH)
     return Call(request, services, principal, base_url)
 

@@ -7,8 +7,8 @@ own, and every error of the application becomes its answer in one place.
 from __future__ import annotations
 
 import re
+import secrets
 import time
-import uuid
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,4 +99,4 @@ def _account(scope: Scope, status: int, seconds: float) -> None:
 
 def _request_id(headers: dict[str, str]) -> str:
     given = headers.get("x-request-id")
-    return given if given is not None and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given is not None and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)

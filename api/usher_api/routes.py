@@ -56,129 +56,8 @@ def _narrowed(opened: re.Match[str]) -> str:
 router = fastapi.APIRouter(route_class=DirectRoute)
 
 
-# Discovery (RFC 7644 §4)
-
-
-@router.get(BASE_PATH + "/ServiceProviderConfig")
-async def service_provider_config(request: Request) -> Response:
-    """Tell what this service can do."""
-    call = await _enter_to_discover(request)
-    config = discoveries.service_provider_config(
-        call.base_url,
-        patch=policies.admits_patches(call.config, call.registry),
-        bulk=policies.admits_writes(call.config, call.registry),
-        bulk_operations=call.services.settings.bulk_max_operations,
-        bulk_payload=call.services.settings.bulk_max_payload,
-        max_results=call.services.settings.max_page_size,
-        default_page_size=call.services.settings.default_page_size,
-        cursor_lifetime=int(cursors.LIFETIME.total_seconds()),
-    )
-    return answers.answer(request, 200, config)
-
-
-@router.get(BASE_PATH + "/ResourceTypes")
-async def resource_types(request: Request) -> Response:
-    """List the kinds of resources."""
-    call = await _enter_to_discover(request)
-    return answers.answer(request, 200, discoveries.resource_types(call.registry, call.base_url))
-
-
-@router.get(BASE_PATH + "/ResourceTypes/{name}")
-async def resource_type(request: Request) -> Response:
-    """Show one kind of resource."""
-    call = await _enter_to_discover(request)
-    described = call.registry.by_name(request.path_params["name"])
-    return answers.answer(request, 200, discoveries.resource_type(described, call.base_url))
-
-
-@router.get(BASE_PATH + "/Schemas")
-async def all_schemas(request: Request) -> Response:
-    """List the schemas."""
-    call = await _enter_to_discover(request)
-    return answers.answer(request, 200, discoveries.schemas(call.registry, call.base_url))
-
-
-@router.get(BASE_PATH + "/Schemas/{urn}")
-async def one_schema(request: Request) -> Response:
-    """Show one schema."""
-    call = await _enter_to_discover(request)
-    described = call.registry.by_schema(request.path_params["urn"])
-    return answers.answer(request, 200, discoveries.schema(described, call.base_url))
-
-
-async def _enter_to_discover(request: Request) -> calls.Call:
-    call = await calls.enter(request)
-    if "filter" in requests.query(request):
-        raise errors.Forbidden("Discovery can't be filtered.")  # RFC 7644 §4
-    return call
-
-
-# Reading (RFC 7644 §3.4)
-
-
-@router.api_route(BASE_PATH + "/Me", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def me(request: Request) -> Response:
-    """Say that there is nobody here to be (RFC 7644 §3.11)."""
-    await calls.enter(request)
-    raise errors.NotImplementedYet(answers.NOBODY_IS_ME)
-
-
-@router.get(BASE_PATH)
-async def query_all(request: Request) -> Response:
-    """List the resources of every type that a filter matches."""
-    call = await calls.enter(request)
-    kinds = call.registry.resource_types
-    return await _list(call, kinds, searches.from_parameters(requests.query(request)))
-
-
-@router.post(BASE_PATH + "/.search")
-async def search_all(request: Request) -> Response:
-    """List resources of every type, asked for in the body (RFC 7644 §3.4.3)."""
-    call = await calls.enter(request)
-    kinds = call.registry.resource_types
-    return await _list(call, kinds, searches.from_message(await call.body()))
-
-
-@router.get(BASE_PATH + "/{endpoint}")
-async def query(request: Request) -> Response:
-    """List the resources that a filter matches."""
-    call = await calls.enter(request)
-    return await _list(call, (call.resource_type,), searches.from_parameters(requests.query(request)))
-
-
-@router.post(BASE_PATH + "/{endpoint}/.search")
-async def search(request: Request) -> Response:
-    """List resources, asked for in the body (RFC 7644 §3.4.3)."""
-    call = await calls.enter(request)
-    kind = call.resource_type
-    return await _list(call, (kind,), searches.from_message(await call.body()))
-
-
-async def _list(call: calls.Call, kinds: Sequence[schemas.ResourceType], search: searches.Search) -> Response:
-    return answers.answer(call.request, 200, await call.reads.search(kinds, search))
-
-
-@router.get(BASE_PATH + "/{endpoint}/{resource_id}")
-async def retrieve(request: Request) -> Response:
-    """Show one resource."""
-    call = await calls.enter(request)
-    kind = call.resource_type
-    presenter = call.presenter(kind)
-    resource = await resources.find(
-        call.services.database,
-        call.tenant,
-        kind,
-        call.resource_id,
-        presenter.relations,
-    )
-    if resource is None:
-        raise errors.NotFound(f"There is no {kind.name} with the id {call.resource_id}.")
-    headers = {"ETag": representations.etag(resource.stored.version, fenced=resource.fenced)}
-    # Computed groups are not part of the version: an answer that shows them is never 304.
-    is_whole_state = not presenter.relations.groups and not resource.fenced
-    if is_whole_state and requests.none_match(request, resource.stored.version):
-        return answers.answer(request, 304, headers=headers)
-    return answers.answer(request, 200, presenter.represent(resource), headers)
+# The router looks at one route after the other: what is asked for most stands first. Where a path leads does
+# not depend on that (`_narrowed`).
 
 
 # Writing (RFC 7644 §3.3, §3.5, §3.6)
@@ -295,3 +174,128 @@ async def _show(
     if is_new:
         headers["Location"] = presenter.location(stored)
     return answers.answer(call.request, status, presenter.represent(resource), headers)
+
+
+# Reading (RFC 7644 §3.4)
+
+
+@router.get(BASE_PATH)
+async def query_all(request: Request) -> Response:
+    """List the resources of every type that a filter matches."""
+    call = await calls.enter(request)
+    kinds = call.registry.resource_types
+    return await _list(call, kinds, searches.from_parameters(requests.query(request)))
+
+
+@router.post(BASE_PATH + "/.search")
+async def search_all(request: Request) -> Response:
+    """List resources of every type, asked for in the body (RFC 7644 §3.4.3)."""
+    call = await calls.enter(request)
+    kinds = call.registry.resource_types
+    return await _list(call, kinds, searches.from_message(await call.body()))
+
+
+@router.get(BASE_PATH + "/{endpoint}")
+async def query(request: Request) -> Response:
+    """List the resources that a filter matches."""
+    call = await calls.enter(request)
+    return await _list(call, (call.resource_type,), searches.from_parameters(requests.query(request)))
+
+
+@router.post(BASE_PATH + "/{endpoint}/.search")
+async def search(request: Request) -> Response:
+    """List resources, asked for in the body (RFC 7644 §3.4.3)."""
+    call = await calls.enter(request)
+    kind = call.resource_type
+    return await _list(call, (kind,), searches.from_message(await call.body()))
+
+
+async def _list(call: calls.Call, kinds: Sequence[schemas.ResourceType], search: searches.Search) -> Response:
+    return answers.answer(call.request, 200, await call.reads.search(kinds, search))
+
+
+@router.get(BASE_PATH + "/{endpoint}/{resource_id}")
+async def retrieve(request: Request) -> Response:
+    """Show one resource."""
+    call = await calls.enter(request)
+    kind = call.resource_type
+    presenter = call.presenter(kind)
+    resource = await resources.find(
+        call.services.database,
+        call.tenant,
+        kind,
+        call.resource_id,
+        presenter.relations,
+    )
+    if resource is None:
+        raise errors.NotFound(f"There is no {kind.name} with the id {call.resource_id}.")
+    headers = {"ETag": representations.etag(resource.stored.version, fenced=resource.fenced)}
+    # Computed groups are not part of the version: an answer that shows them is never 304.
+    is_whole_state = not presenter.relations.groups and not resource.fenced
+    if is_whole_state and requests.none_match(request, resource.stored.version):
+        return answers.answer(request, 304, headers=headers)
+    return answers.answer(request, 200, presenter.represent(resource), headers)
+
+
+# Discovery (RFC 7644 §4)
+
+
+@router.get(BASE_PATH + "/ServiceProviderConfig")
+async def service_provider_config(request: Request) -> Response:
+    """Tell what this service can do."""
+    call = await _enter_to_discover(request)
+    config = discoveries.service_provider_config(
+        call.base_url,
+        patch=policies.admits_patches(call.config, call.registry),
+        bulk=policies.admits_writes(call.config, call.registry),
+        bulk_operations=call.services.settings.bulk_max_operations,
+        bulk_payload=call.services.settings.bulk_max_payload,
+        max_results=call.services.settings.max_page_size,
+        default_page_size=call.services.settings.default_page_size,
+        cursor_lifetime=int(cursors.LIFETIME.total_seconds()),
+    )
+    return answers.answer(request, 200, config)
+
+
+@router.get(BASE_PATH + "/ResourceTypes")
+async def resource_types(request: Request) -> Response:
+    """List the kinds of resources."""
+    call = await _enter_to_discover(request)
+    return answers.answer(request, 200, discoveries.resource_types(call.registry, call.base_url))
+
+
+@router.get(BASE_PATH + "/ResourceTypes/{name}")
+async def resource_type(request: Request) -> Response:
+    """Show one kind of resource."""
+    call = await _enter_to_discover(request)
+    described = call.registry.by_name(request.path_params["name"])
+    return answers.answer(request, 200, discoveries.resource_type(described, call.base_url))
+
+
+@router.get(BASE_PATH + "/Schemas")
+async def all_schemas(request: Request) -> Response:
+    """List the schemas."""
+    call = await _enter_to_discover(request)
+    return answers.answer(request, 200, discoveries.schemas(call.registry, call.base_url))
+
+
+@router.get(BASE_PATH + "/Schemas/{urn}")
+async def one_schema(request: Request) -> Response:
+    """Show one schema."""
+    call = await _enter_to_discover(request)
+    described = call.registry.by_schema(request.path_params["urn"])
+    return answers.answer(request, 200, discoveries.schema(described, call.base_url))
+
+
+async def _enter_to_discover(request: Request) -> calls.Call:
+    call = await calls.enter(request)
+    if "filter" in requests.query(request):
+        raise errors.Forbidden("Discovery can't be filtered.")  # RFC 7644 §4
+    return call
+
+
+@router.api_route(BASE_PATH + "/Me", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def me(request: Request) -> Response:
+    """Say that there is nobody here to be (RFC 7644 §3.11)."""
+    await calls.enter(request)
+    raise errors.NotImplementedYet(answers.NOBODY_IS_ME)

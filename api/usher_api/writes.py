@@ -124,7 +124,7 @@ class Writes:
             schemas_version=principal.registry.version,
             told_later=asking.told_later,
         )
-        structlog.contextvars.bind_contextvars(change=str(change.change_id), resource=str(resource_id))
+        structlog.contextvars.bind_contextvars(change=change.change_id, resource=resource_id)
         fences = revocations.fences(principal.registry, change)
         fenced = [(change, fences)] if fences else []
         outcome = await self._send(principal, change, fenced, asking, urgent=bool(fences))
@@ -148,7 +148,7 @@ class Writes:
             TooManyRequests: the tenant asks for more than its manifest allows.
             Unavailable: it could not be queued, or its end did not come in time.
         """
-        structlog.contextvars.bind_contextvars(change=str(change.change_id))
+        structlog.contextvars.bind_contextvars(change=change.change_id)
         change = dataclasses.replace(change, reply_to=self._replies.key, told_later=asking.told_later)
         parts = bulks.changes_of(bulk.steps)
         fenced = [(part, revocations.fences(principal.registry, part)) for part in parts]
@@ -157,7 +157,7 @@ class Writes:
         urgent = bool(parts) and len(taking) == len(parts)
         outcome = await self._send(principal, change, taking, asking, urgent=urgent, cost=max(1, len(parts)))
         for part in parts:
-            metrics.ACCEPTED.labels(part.operation).inc()
+            metrics.count_accepted(part.operation)
         if not isinstance(outcome, records.Outcome):
             return outcome
         if not outcome.succeeded:
@@ -231,7 +231,7 @@ class Writes:
                 return earlier
             item = self._item(change, asking, cost, insists=True)
             await self._append(tenant, item, limits, change)
-        metrics.ACCEPTED.labels(change.operation).inc()
+        metrics.count_accepted(change.operation)
         if change.told_later:
             return change.change_id
         async with self._retries.waiting(item, asking.is_gone):

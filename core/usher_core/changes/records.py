@@ -62,11 +62,11 @@ class Change:
     def encode(self) -> bytes:
         """Write the change as a JSON array; what only some changes have stands last, as an object."""
         items = [
-            str(self.change_id),
+            self.change_id,
             (self.accepted_at - EPOCH) // MICROSECOND,
             self.operation,
             self.resource_type,
-            str(self.resource_id),
+            self.resource_id,
             self.body,
             self.if_match,
             self.token_id,
@@ -75,7 +75,7 @@ class Change:
         ]
         more: dict[str, Any] = {}
         if self.part_of is not None:
-            more["part_of"] = [str(self.part_of[0]), self.part_of[1]]
+            more["part_of"] = self.part_of
         for name in ("schemas_version", "promised", "told_later"):
             if value := getattr(self, name):
                 more[name] = value
@@ -164,7 +164,7 @@ class Outcome:
     def encode(self) -> bytes:
         """Write the outcome as a JSON array; the resource's id is its last item, if there is one."""
         items = [
-            str(self.change_id),
+            self.change_id,
             self.status,
             self.scim_type,
             self.detail,
@@ -174,7 +174,7 @@ class Outcome:
             self.document,
         ]
         if self.resource_id is not None:
-            items.append(str(self.resource_id))
+            items.append(self.resource_id)
         return orjson.dumps(items)
 
     @classmethod
