@@ -281,7 +281,8 @@ class Writes:
         except appends.Seen:
             raise
         except errors.UsherError as exc:
-            if not change.promised:
+            if not change.promised or change.told_later:
+                # 202 would promise its place in the order too, and younger changes may get theirs before it.
                 raise refusals.of_append(exc, self._wait) from exc
             # It is in the inbox, and its effect stands: the sweep brings it to its turn.
             log.warning("promise.not_queued", tenant=str(tenant), error=str(exc))
