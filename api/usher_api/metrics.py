@@ -17,11 +17,9 @@ WAIT = Histogram("usher_apply_wait_seconds", "Time a request waited for its outc
 LATE = Counter("usher_apply_late", "Requests answered 503 because the outcome did not come in time.")
 
 
-# Asking a metric for its series costs more than counting.
-
-
 @functools.cache
 def _accepted_series(operation: records.Operation) -> Counter:
+    # Asking a metric for its series costs more than counting.
     return ACCEPTED.labels(operation)
 
 

@@ -201,7 +201,9 @@ class Replay:
         assert entry.attempt.ended_wall is not None
         span = self._moments.span(entry.attempt.sent_wall, entry.attempt.ended_wall)
         words = f"{_name(entry)} was shown {shown}"
-        return Question("answers", words, span, lambda state: read(state) == shown, read)
+        question = Question("answers", words, span, lambda state: read(state) == shown, read)
+        question.at_first = read(self.state)
+        return question
 
     def _events(self, row: Row, wanted: Operation, expected: Expected) -> Iterator[tuple[Any, ...]]:
         about = expected.about or row.resource_id
