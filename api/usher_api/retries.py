@@ -86,10 +86,12 @@ def is_still_true(earlier: resources.Earlier) -> bool:
     return earlier.outcome.succeeded and is_as_it_left_it
 
 
-# Only the request that left a mark may say that nobody waits for it any more; or whose mark Valkey never had.
+# Only the request that left a mark may say that nobody waits for it any more. Where there is none, Valkey
+# never had it, or lost it together with the change: then only a promised change still has its turn. A retry
+# that waited for any other would wait in vain, for as long as the mark lives.
 LEAVE = """
 local mark = redis.call('GET', KEYS[1])
-if mark and mark ~= ARGV[1] then return 0 end
+if mark and mark ~= ARGV[1] or not mark and ARGV[4] == '0' then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
@@ -199,13 +201,17 @@ class Retries:
             self._waiters.discard(waiter)
 
     async def leave(self, item: appends.Item) -> None:
-        """Note that nobody waits for a request any more; its mark then lives for an hour."""
+        """Note that nobody waits for a request any more; its mark then lives for an hour.
+
+        Of a change that Valkey lost before its turn nothing is noted: its retry is a wish of its own.
+        """
         if not item.mark:
             return
         mark = item.mark.removeprefix("!")
         gone = dataclasses.replace(Mark.decode(mark), state=GONE).encode()
         with contextlib.suppress(errors.QueueUnavailable), connections.wrapped():
-            await self._leave(keys=[item.request], args=[mark, gone, keys.REQUEST_LATE_LIFE])
+            promised = int(item.promised is not None)
+            await self._leave(keys=[item.request], args=[mark, gone, keys.REQUEST_LATE_LIFE, promised])
 
     async def run(self) -> None:
         """Look again and again whether clients have hung up, until cancelled."""

@@ -67,6 +67,16 @@ async def hang_up(client: httpx.AsyncClient, method: str, path: str, body: Any =
         await client.request(method, path, json=body, timeout=httpx.Timeout(40, read=0.3))
 
 
+async def lose_once_queued(redis_url: str) -> None:
+    """Empty the queue as soon as it holds a change."""
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as queue:
+        for _ in range(50):
+            if any(queue.xlen(name) for name in queue.keys(keys.changes("*"))):
+                break
+            await asyncio.sleep(0.01)
+        queue.flushdb()
+
+
 async def test_a_late_503_is_followed_by_the_outcome_of_the_first_try(
     stack: stacks.Stack, client: httpx.AsyncClient, database_urls: DatabaseUrls
 ) -> None:
@@ -81,6 +91,32 @@ async def test_a_late_503_is_followed_by_the_outcome_of_the_first_try(
     assert logged(database_urls) == [("create", 201)]
     # It was told now, once: who sends it again means it.
     assert (await client.post("/Users", json=ADA)).status_code == 409
+
+
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["a 503", "nobody hears"])
+async def test_what_was_lost_with_the_queue_is_not_waited_for(
+    stack: stacks.Stack,
+    client: httpx.AsyncClient,
+    database_urls: DatabaseUrls,
+    redis_url: str,
+    hangs_up: bool,
+) -> None:
+    stack.kill_worker()
+    asking = asyncio.create_task(client.post("/Users", json=ADA, timeout=0.8 if hangs_up else 40))
+    await lose_once_queued(redis_url)
+    if hangs_up:
+        with pytest.raises(httpx.ReadTimeout):
+            await asking
+        await asyncio.sleep(0.5)  # the api sees it, and still waits
+    else:
+        assert (await asking).status_code == 503
+    stack.start_worker()
+    for _ in range(20):  # a worker takes longer to start than the api waits
+        answer = await client.post("/Users", json=ADA)
+        if answer.status_code != 503:
+            break
+    assert answer.status_code == 201
+    assert logged(database_urls) == [("create", 201)]
 
 
 async def test_a_retry_whose_answer_nobody_heard_either_is_followed_by_another(
@@ -156,6 +192,21 @@ async def test_a_deletion_that_nobody_heard_of_is_told_to_the_retry(
     await until_logged(database_urls, 2)
     assert (await client.delete(f"/Users/{ada}")).status_code == 204
     assert logged(database_urls) == [("create", 201), ("delete", 204)]
+
+
+async def test_a_promise_that_the_queue_lost_is_still_waited_for(
+    stack: stacks.Stack, client: httpx.AsyncClient, database_urls: DatabaseUrls, redis_url: str
+) -> None:
+    user = (await client.post("/Users", json=ADA)).json()["id"]
+    stack.kill_worker()
+    asking = asyncio.create_task(client.delete(f"/Users/{user}"))
+    await lose_once_queued(redis_url)
+    assert (await asking).status_code == 503
+    stack.start_worker()
+    await until_logged(database_urls, 2)
+    assert (await client.delete(f"/Users/{user}")).status_code == 204
+    assert (await client.delete(f"/Users/{user}")).status_code == 404
+    assert logged(database_urls) == [("create", 201), ("delete", 204), ("delete", 404)]
 
 
 async def test_what_was_answered_and_is_sent_again_is_meant(
