@@ -50,7 +50,17 @@ def check(history: History, found: Mapping[str, Evidence]) -> list[Violation]:
             violations.append(Violation(rule, tenant, words))
 
         _Trial(attempts[tenant], evidence, say).hold()
+        _look_at_unheard(attempts[tenant], history.whole_since, say)
     return violations
+
+
+def _look_at_unheard(attempts: list[Attempt], whole_since: float, say: Say) -> None:
+    """Who asks again when nothing fails any more is told what became of it."""
+    last = {attempt.wish: attempt for attempt in attempts if attempt.sent >= whole_since}
+    for attempt in last.values():
+        if not attempt.is_definite:
+            told = attempt.status or "not answered"
+            say("wishes", f"{_name(attempt)} is {told} at its last try, though nothing failed any more")
 
 
 class _Trial:

@@ -63,6 +63,13 @@ class Client:
             attempt = self._history.invoke(self._tenant, operation, first.number)
         return attempt
 
+    async def insist(self, attempt: Attempt, patience: float) -> None:
+        """Send again what nobody was told the end of, until somebody is or so many seconds are over."""
+        until = asyncio.get_running_loop().time() + patience
+        while not attempt.is_definite and asyncio.get_running_loop().time() < until:
+            attempt = self._history.invoke(self._tenant, attempt.operation, attempt.wish)
+            await asyncio.sleep(await self._send(attempt, PATIENCE))
+
     async def _send(self, attempt: Attempt, patience: float) -> float:
         """Send one attempt and take down its end; returns the seconds to wait before another."""
         try:

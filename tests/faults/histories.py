@@ -95,7 +95,14 @@ class History:
 
     def __init__(self, file: IO[bytes] | None = None) -> None:
         self.attempts: list[Attempt] = []
+        self.whole_since = float("inf")
+        """From when on nothing failed any more, in seconds of `time.monotonic`."""
         self._file = file
+
+    def note_whole(self) -> None:
+        """Take down that nothing fails any more."""
+        self.whole_since = time.monotonic()
+        self._write({"whole_since": self.whole_since})
 
     def invoke(self, tenant: str, operation: Operation, wish: int | None = None) -> Attempt:
         """Take down that a request is about to be sent; `wish`: the first attempt that it repeats."""
@@ -133,6 +140,8 @@ def read(path: Path) -> History:
         item = orjson.loads(line)
         if "invoked" in item:
             history.attempts.append(Attempt(operation=_operation(item["operation"]), **item["invoked"]))
+        elif "whole_since" in item:
+            history.whole_since = item["whole_since"]
         else:
             completed = item["completed"]
             attempt = history.attempts[completed.pop("number")]

@@ -55,7 +55,16 @@ def plant_haste() -> None:
     writes.Writes._send = hasty  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, Callable[[], None]] = {"death": plant_death, "haste": plant_haste}
+def plant_hope() -> None:
+    """Let a retry wait for its first try whatever became of that one."""
+    from usher_api import retries
+
+    hopeful = retries.LEAVE.replace("or not mark and ARGV[4] == '0'", "")
+    assert hopeful != retries.LEAVE
+    retries.LEAVE = hopeful
+
+
+FAULTS: dict[str, Callable[[], None]] = {"death": plant_death, "haste": plant_haste, "hope": plant_hope}
 
 if __name__ == "__main__":
     FAULTS[sys.argv.pop(1)]()

@@ -29,7 +29,7 @@ import wires
 from clients import Client
 from deployments import Deployment, planted, running, until
 from evidences import DEAD_LETTERS, Evidence
-from histories import History, Operation
+from histories import Attempt, History, Operation
 from nemeses import Nemesis
 from plants import DEADLY
 from rich.console import Console
@@ -99,6 +99,7 @@ async def run(
                 background(_kill_by_change(history, deployment, nemesis, seed, goal)),
             ):
                 await load(history, deployment, seed, goal.is_reached)
+            await ask_again(history, deployment, seed)
             found = await collect(deployment)
     violations = checks.check(history, found)
     took = time.monotonic() - started
@@ -152,6 +153,31 @@ async def load(
                 name = f"{seed} {number} {place}"
                 client = Client(history, str(access.tenant), access.token, deployment.ports, workload, name)
                 group.create_task(client.run(is_over))
+
+
+async def ask_again(
+    history: History, deployment: Deployment, seed: str, most: int = 60, patience: float = 60.0
+) -> None:
+    """Let clients of every tenant insist on what nobody told them the end of, when nothing fails any more."""
+    for link in deployment.links:
+        link.heal()
+    await until(lambda: all(pod.stack.is_ready() for pod in deployment.apis), 60)
+    history.note_whole()
+    last = {attempt.wish: attempt for attempt in history.attempts}
+    unheard = [one for one in last.values() if not (one.is_definite or one.operation.deadly)]
+    async with asyncio.TaskGroup() as group:
+        for number, access in enumerate(deployment.tenants):
+            tenant, name = str(access.tenant), f"{seed} {number} again"
+            wanted = [one for one in unheard if one.tenant == tenant]
+            for place, attempt in enumerate(random.Random(name).sample(wanted, min(most, len(wanted)))):
+                workload = Workload(name)
+                client = Client(history, tenant, access.token, deployment.ports, workload, f"{name} {place}")
+                group.create_task(_insist(client, attempt, patience))
+
+
+async def _insist(client: Client, attempt: Attempt, patience: float) -> None:
+    with contextlib.closing(client):
+        await client.insist(attempt, patience)
 
 
 async def _kill_by_change(

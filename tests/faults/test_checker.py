@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ import checks
 import histories
 import psycopg
 import pytest
+import redis
 import runs
 import uvloop
 from clients import Client
 from deployments import Deployment, planted, running, until
 from evidences import Event, Evidence, Row
 from histories import Attempt, History, Operation
+from nemeses import emptied_valkey
 from workloads import Workload
 
+from usher_core.queues import keys
 from usher_core.testing import stacks
 
 TENANT = "acme"
@@ -345,6 +349,12 @@ def create_eve(story: Story, *, fenced: bool) -> Attempt:
     return attempt
 
 
+def answer_nobody_who_insists(story: Story) -> None:
+    story.history.whole_since = story.clock
+    attempt = story.ask(Operation("create_user", name="eve@x.io"), 503, [])
+    attempt.why = "Retry-After: 1"
+
+
 def show_inactive_for_nothing(story: Story) -> None:
     create_eve(story, fenced=False)
 
@@ -386,6 +396,7 @@ BAD = (
     ("leftovers", leave_a_fence),
     ("dead letters", bury_what_is_well),
     ("dead letters", keep_a_letter_of_nothing),
+    ("wishes", answer_nobody_who_insists),
 )
 
 
@@ -540,6 +551,22 @@ async def read_what_was_just_made(history: History, deployment: Deployment) -> N
     client.close()
 
 
+async def lose_what_is_waited_for(history: History, deployment: Deployment) -> None:
+    """Empty Valkey while it holds a create that no worker has taken; then let its client insist."""
+    [access] = deployment.tenants
+    client = Client(history, str(access.tenant), access.token, deployment.ports, Workload("lost"), "lost")
+    for pod in deployment.workers:
+        pod.queue.swallow()
+    asking = asyncio.create_task(client.want(Operation("create_user", name="lost@x.io"), lambda: True))
+    with redis.Redis.from_url(deployment.servers.redis_url) as queue:
+        await until(lambda: queue.xlen(keys.changes(access.tenant)) == 1, 10)
+    async with emptied_valkey(deployment, random.Random()):
+        pass
+    await asking
+    client.close()
+    await runs.ask_again(history, deployment, "lost", patience=20)
+
+
 def test_a_change_that_is_applied_twice_is_found(tmp_path: Path) -> None:
     async def scenario(history: History, deployment: Deployment) -> None:
         forget_what_was_applied(deployment)
@@ -565,6 +592,7 @@ def test_without_these_faults_the_same_is_right(tmp_path: Path) -> None:
         await redeliver(history, deployment)
         await revoke_before_a_slow_worker(history, deployment)
         await read_what_was_just_made(history, deployment)
+        await lose_what_is_waited_for(history, deployment)
 
     assert judge(tmp_path, scenario) == []
 
@@ -572,3 +600,8 @@ def test_without_these_faults_the_same_is_right(tmp_path: Path) -> None:
 def test_an_answer_before_the_commit_is_found(tmp_path: Path) -> None:
     violations = judge(tmp_path, read_what_was_just_made, planted("haste"))
     assert {"answers", "reads"} <= {violation.rule for violation in violations}
+
+
+def test_a_retry_that_waits_for_ever_is_found(tmp_path: Path) -> None:
+    violations = judge(tmp_path, lose_what_is_waited_for, planted("hope"))
+    assert {one.rule for one in violations} == {"wishes"}
