@@ -512,13 +512,15 @@ async def redeliver(history: History, deployment: Deployment) -> None:
                 before = logged()
                 await until(lambda: logged() > before + changes, patience)
 
-            for _ in range(2):
+            unheard = 0
+            while unheard < 2:
                 await wait_for_more(8)
                 for pod in deployment.workers:
                     pod.queue.swallow()
-                # Its way to PostgreSQL is long, so one is in the middle of it, or was until a moment ago.
+                # Its way to PostgreSQL is long, so one is in the middle of it; or nobody had anything to do.
                 with contextlib.suppress(TimeoutError):
                     await wait_for_more(0, 1)
+                    unheard += 1
                 for pod in deployment.workers:
                     pod.queue.cut()
                     pod.queue.heal()
