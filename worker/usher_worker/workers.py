@@ -30,10 +30,7 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 LIFE = 30
-"""Seconds after which RQ shows a worker no longer that has said nothing since."""
-
-BIRTH = LIFE + 60
-"""The same for one that has only registered: RQ gives the newborn a minute more."""
+"""Seconds after which RQ shows a worker no longer that has said nothing; a minute more after its birth."""
 
 PATIENCE = 1
 """Seconds for which a worker waits for a job before it looks whether to end, and says that it lives."""
