@@ -224,7 +224,7 @@ class Unit:
             if namesake is None:
                 raise
             return self._revive(resource_type, change, namesake, document)
-        resolved = self._rosters.resolve(change.resource_id, members or ())
+        resolved = self._rosters.resolve(change.resource_id, members) if members else {}
         stored = snapshots.Stored(resource_type.name, change.resource_id, 1, document, self._now, self._now)
         self._hold(resource_type, stored, None)
         self._rosters.note_new(stored.id)

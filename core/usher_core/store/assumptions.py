@@ -29,11 +29,9 @@ def may_be_made(changes: Iterable[records.Change], needs: snapshots.Needs) -> bo
     )
 
 
-def answers(
-    registry: schemas.Registry, config: Mapping[str, Any], questions: Iterable[str]
-) -> dict[str, Any]:
-    """Write the answer of `usher_read_batch` to questions whose answers are all empty, but for `now`."""
-    return {"config": config, "schemas_version": registry.version, **dict.fromkeys(questions)}
+def answers(registry: schemas.Registry, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the answer of `usher_read_batch` to questions that have none, but for `now`."""
+    return {"config": config, "schemas_version": registry.version}
 
 
 def without_moments(rows: dict[str, list[rowsets.Row]]) -> dict[str, list[rowsets.Row]]:

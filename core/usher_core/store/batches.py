@@ -39,7 +39,8 @@ LONGEST_UNIT = 1.5
 
 RAISE = """
 UPDATE drains d SET epoch = d.epoch + 1
-  FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL RETURNING d.epoch
+  FROM tenants t WHERE d.tenant = %s AND t.tenant = d.tenant AND t.deleted_at IS NULL
+RETURNING d.epoch, t.config
 """
 LOCK = "SELECT epoch FROM drains WHERE tenant = %s FOR UPDATE"
 READ = "SELECT usher_read_batch(%s, %s, %s)"
@@ -97,7 +98,8 @@ class Connection:
     def __init__(self, url: str, *, application: str = "usher-worker") -> None:
         self._conninfo = databases.conninfo(url, statement_timeout=STATEMENT_TIMEOUT, application=application)
         self._connection: psycopg.Connection[TupleRow] | None = None
-        # The configuration that held at the last batch, of the tenant that it was for.
+        self._cursor: psycopg.Cursor[TupleRow] | None = None
+        # The configuration that held when it was read last, of the tenant that is drained.
         self._config: tuple[ids.TenantId, dict[str, Any]] | None = None
 
     def __enter__(self) -> Connection:
@@ -125,10 +127,12 @@ class Connection:
                 connection.execute(*databases.set_tenant(tenant))
                 cursor = connection.execute(RAISE, (tenant,))
                 connection.execute("COMMIT")
-            rows = cursor.fetchall()
-        if not rows:
+            row = cursor.fetchone()
+        if row is None:
             raise errors.TenantGone(f"tenant {tenant}")
-        return int(rows[0][0])
+        epoch, config = row
+        self._config = tenant, config
+        return int(epoch)
 
     def apply(
         self,
@@ -179,7 +183,7 @@ class Connection:
             return None
         with _blamed_on(changes[0]):
             questions = rowsets.questions(registry, changes, needs)
-            answers = assumptions.answers(registry, self._config[1], questions)
+            answers = assumptions.answers(registry, self._config[1])
             assumed = rowsets.snapshot(needs, {"now": assumptions.NOW.isoformat(), **answers})
             unit = units.Unit(registry, assumed)
             outcomes = apply(unit)
@@ -187,7 +191,10 @@ class Connection:
         values = (tenant, epoch, Jsonb(questions), Jsonb(answers), Jsonb(rows))
         try:
             with self._transaction() as connection:
-                [(found,)] = connection.execute(APPLY_AT_ONCE, values).fetchall()
+                # This one statement makes most batches: it keeps its cursor.
+                if self._cursor is None or self._cursor.connection is not connection:
+                    self._cursor = connection.cursor()
+                [(found,)] = self._cursor.execute(APPLY_AT_ONCE, values).fetchall()
         except _PartitionMissing:
             return None
         if found is None:
@@ -396,36 +403,44 @@ def _needs(registry: schemas.Registry, changes: Iterable[records.Change]) -> sna
     return needs
 
 
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+REFUSED = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,  # the driver counts these two among the passing failures
+    psycopg.errors.StatementTooComplex,
+)
+
+
+class _refusals:  # noqa: N801 - as `_blamed_on`
     """Tell what PostgreSQL refuses for what it holds from what may succeed another time."""
-    try:
-        yield
-    except psycopg.errors.CheckViolation as exc:
-        if exc.diag.constraint_name is None:
-            raise _PartitionMissing("PostgreSQL: the change log has no partition for that month") from exc
-        raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
-    except (
-        psycopg.IntegrityError,
-        psycopg.DataError,
-        psycopg.errors.ProgramLimitExceeded,  # the driver counts these two among the passing failures
-        psycopg.errors.StatementTooComplex,
-    ) as exc:
-        raise ConstraintHit(f"PostgreSQL: {exc.diag.message_primary}") from exc
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
+        if not isinstance(raised, REFUSED):
+            return
+        if isinstance(raised, psycopg.errors.CheckViolation) and raised.diag.constraint_name is None:
+            raise _PartitionMissing("PostgreSQL: the change log has no partition for that month") from raised
+        raise ConstraintHit(f"PostgreSQL: {raised.diag.message_primary}") from raised
 
 
-@contextlib.contextmanager
-def _blamed_on(change: records.Change) -> Iterator[None]:
+class _blamed_on:  # noqa: N801 - it is used like a function; as a generator it would cost three times as much
     """Name the change that raised: the body is pure, so whatever it is, it is this change's doing.
 
     What concerns a whole batch is blamed on its first change: alone, each is blamed for its own.
     """
-    try:
-        yield
-    except ChangeBroken:
-        raise  # one of the batch was named already
-    except Exception as exc:
-        raise ChangeBroken(change) from exc
+
+    def __init__(self, change: records.Change) -> None:
+        self._change = change
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
+        # Where one of the batch was named already, that holds.
+        if isinstance(raised, Exception) and not isinstance(raised, ChangeBroken):
+            raise ChangeBroken(self._change) from raised
 
 
 def _read(

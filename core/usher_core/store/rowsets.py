@@ -129,10 +129,14 @@ class _Rows:
 
     def as_parameter(self) -> dict[str, list[Row]]:
         """Leave out what is empty, but for the kept members: those of a cleared group may be none."""
-        names = (field.name for field in dataclasses.fields(self))
         return {
-            name: rows for name in names if (rows := getattr(self, name)) or (name == "kept" and self.cleared)
+            name: rows
+            for name in _TABLES
+            if (rows := getattr(self, name)) or (name == "kept" and self.cleared)
         }
+
+
+_TABLES = tuple(field.name for field in dataclasses.fields(_Rows))
 
 
 def kept(resources: Iterable[snapshots.Stored]) -> list[Row]:

@@ -32,7 +32,7 @@ def owner(database_urls: DatabaseUrls) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def store(database_urls: DatabaseUrls, owner: psycopg.Connection[Any]) -> Iterator[batches.Connection]:
-    """A connection that knows the tenant's configuration: a batch went before."""
+    """A connection to the tenant, whose epoch is 1; a batch went before."""
     with batches.Connection(database_urls.app) as opened:
         opened.raise_epoch(TENANT)
         assert apply(opened, create("before@x.io"))[0].status == 201
@@ -67,6 +67,18 @@ def test_creates_are_one_call_and_other_changes_are_not(
         apply(store, create("ada@x.io"))
     missing = dataclasses.replace(create("eve@x.io"), operation="delete", body=None)
     assert apply(store, create("bob@x.io"), missing)[0].status == 201
+
+
+def test_the_first_batch_of_a_drain_is_one_call_too(
+    store: batches.Connection, owner: psycopg.Connection[Any]
+) -> None:
+    other = ids.TenantId(uuid.UUID(int=2))
+    owner.execute("INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', 'other')", (other,))
+    owner.execute("INSERT INTO drains (tenant) VALUES (%s)", (other,))
+    owner.execute("DROP FUNCTION usher_apply_batch")
+    store.raise_epoch(other)
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        store.apply(other, 1, REGISTRY, [("1-0", create("ada@x.io"))])
 
 
 def test_what_is_answered_and_logged_has_the_moment_that_the_store_told(

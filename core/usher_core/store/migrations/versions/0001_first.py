@@ -69,8 +69,9 @@ def upgrade() -> None:
         op.execute(POLICIES.format(table=table))
         op.execute(f"GRANT {rights} ON {table} TO usher_app")
     op.execute("GRANT SELECT ON alembic_version TO usher_app")
+    parts = {name: _read(name) for name in ("additions", "events")}
     for file in ("functions", "moments", "batches", "revocations", "operators"):
-        _run(file, schema=f'"{schema}"')
+        _run(file, schema=f'"{schema}"', **parts)
     for function in FUNCTIONS:
         op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO usher_app")
@@ -79,8 +80,12 @@ def upgrade() -> None:
 
 def _run(file: str, **names: str) -> None:
     """Run a file of statements beside this one, with the names in braces put in."""
-    text = Path(__file__).with_name(f"{revision}_{file}.sql").read_text(encoding="utf-8")
+    text = _read(file)
     for name, value in names.items():
         text = text.replace(f"{{{name}}}", value)
     # Straight to the driver: the colons of a cast are no parameters, and neither is what format() takes.
     op.get_bind().exec_driver_sql(text.replace("%", "%%"))
+
+
+def _read(file: str) -> str:
+    return Path(__file__).with_name(f"{revision}_{file}.sql").read_text(encoding="utf-8")

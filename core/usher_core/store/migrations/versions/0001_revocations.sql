@@ -45,20 +45,14 @@ AS $$
 DECLARE
     v_count  bigint := jsonb_array_length(p_events);
     v_before bigint;
+    v_now    ALIAS FOR p_now;
+    v_events ALIAS FOR p_events;
 BEGIN
     IF coalesce(v_count, 0) = 0 THEN
         RETURN;
     END IF;
     UPDATE drains SET events = events + v_count WHERE tenant = p_tenant RETURNING events - v_count INTO v_before;
-    INSERT INTO events (tenant, number, at, kind, change_id, resource_type, resource_id, version, detail)
-    SELECT p_tenant, v_before + e.place, p_now, e.kind, e.change_id, e.resource_type, e.resource_id, e.version,
-           e.detail
-      FROM ROWS FROM (
-               jsonb_to_recordset(p_events)
-               AS (kind text, change_id uuid, resource_type text, resource_id uuid, version bigint, detail jsonb)
-           ) WITH ORDINALITY
-           AS e (kind, change_id, resource_type, resource_id, version, detail, place);
-END
+{events}END
 $$;
 
 -- The turn of accepted changes has come: they leave the inbox, and their fences fall, but for those of changes
