@@ -51,9 +51,7 @@ class Writes:
         self._wait = config.apply_wait
         self._database = database
         self._client = connections.connect_async(config.redis_url)
-        # The reply list is read on a connection of its own: it blocks for as long as nothing comes.
-        self._replies_client = connections.connect_async(config.redis_url)
-        self._replies = replies.Replies(self._replies_client)
+        self._replies = replies.Replies(self._client)
         self._memory = memories.Memory(self._client)
         self._appender = appends.Appender(
             self._client,
@@ -75,6 +73,7 @@ class Writes:
     def start(self) -> None:
         """Begin to read the outcomes, and to look at how full the queue is."""
         self._keep(asyncio.create_task(self._replies.run(), name="replies"))
+        self._keep(asyncio.create_task(self._replies.tell(), name="alive"))
         self._keep(asyncio.create_task(self._memory.run(), name="memory"))
         self._keep(asyncio.create_task(self._retries.run(), name="retries"))
 
@@ -87,7 +86,6 @@ class Writes:
             await asyncio.wait(self._tasks, timeout=replies.BLOCK + 1)
         await self._replies.part()
         await self._client.aclose()
-        await self._replies_client.aclose()
         self._jobs_client.close()
 
     async def submit(

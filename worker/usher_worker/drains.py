@@ -85,6 +85,8 @@ class Drain:
             self._tail.forgive()
             self._tail.hand_over(keys.WAKE_RUNNING)
             raise
+        finally:
+            self._tail.close()
 
     def _open(self) -> None:
         deaths, self._suspect_until = self._tail.open()

@@ -93,7 +93,7 @@ class Hold:
                 timed_out += isinstance(exc, errors.StoreTimedOut)
                 if number == attempts or timed_out == timeouts:
                     raise TriedEnough from exc
-            self.process.stopping.wait(pause)
+            self.process.stopping.wait(_jittered(pause))
             self.renew()
         raise AssertionError("pauses never end")
 
@@ -154,7 +154,7 @@ def note_failure(failure: Exception, changes: int) -> None:
 def _pauses() -> Iterator[float]:
     pause = FIRST_PAUSE
     while True:
-        yield _jittered(pause)
+        yield pause
         pause = min(pause * 2, LONGEST_PAUSE)
 
 

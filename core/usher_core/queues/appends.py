@@ -19,7 +19,7 @@ import redis.asyncio
 import redis.exceptions
 
 from usher_core import errors, ids
-from usher_core.queues import connections, generations, keys
+from usher_core.queues import connections, generations, keys, lines
 
 # KEYS: stream, wake, pending, generation, inbox, bucket, and one for each entry's request, if it has any.
 # ARGV: tenant, life of a wake, oldest, most pending, rate, generation, life of a request's mark, whether
@@ -170,6 +170,7 @@ class Appender:
         tells whether the server's memory is used up but for what is urgent.
         """
         self._client = client
+        self._line = lines.AsyncLine(client)
         self._nothing_promised = nothing_promised
         # A text of our own: no other process has taught it to the server, so a server that doesn't know it
         # has restarted, or is another one, since we did.
@@ -245,16 +246,17 @@ class Appender:
                 must_wake = False
 
     async def _run(self, tenant: ids.TenantId, items: list[Item], limits: Limits) -> list[Any]:
+        named = str(tenant)
         names = [
-            keys.changes(tenant),
-            keys.wake(tenant),
+            keys.changes(named),
+            keys.wake(named),
             keys.PENDING,
             keys.GENERATION,
-            keys.inbox(tenant),
-            keys.bucket(tenant, "writes"),
+            keys.inbox(named),
+            keys.bucket(named, "writes"),
             *(item.request for item in items if item.request),
         ]
-        settled = (str(tenant), keys.WAKE_QUEUED, self._oldest, limits.most_pending, limits.per_second)
+        settled = (named, keys.WAKE_QUEUED, self._oldest, limits.most_pending, limits.per_second)
         entries = [
             part
             for item in items
@@ -265,7 +267,7 @@ class Appender:
             values = (*settled, generation, keys.REQUEST_LIFE, int(self._is_short()), *entries)
             try:
                 with connections.wrapped():
-                    answers = await self._client.evalsha(self._digest, len(names), *names, *values)
+                    answers = await self._line.ask("EVALSHA", self._digest, len(names), *names, *values)
             except errors.QueueUnavailable as exc:
                 self._generation = None
                 if isinstance(exc.__cause__, redis.exceptions.NoScriptError):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 import redis
 import redis.asyncio
 import redis.exceptions
@@ -44,40 +40,14 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     )
 
 
-def exchange(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Send commands at once and read their answers, as they come: a pipeline at half the price.
-
-    Raises:
-        RedisError: the first of them; as with a pipeline, all commands may have been executed.
-    """
-    connection = client.connection_pool.get_connection()
-    failure: redis.exceptions.ResponseError | None = None
-    answers: list[Any] = []
-    try:
-        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
-        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
-        for _ in commands:
-            try:
-                answers.append(connection.read_response())
-            except redis.exceptions.ResponseError as exc:
-                failure = failure or exc
-    except BaseException:
-        # The rest of the answers would be taken for those of other commands.
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        raise
-    finally:
-        client.connection_pool.release(connection)
-    if failure is not None:
-        raise failure
-    return answers
-
-
-@contextlib.contextmanager
-def wrapped() -> Iterator[None]:
+class wrapped:  # noqa: N801 - it is used like a function; as a generator it would cost three times as much
     """Turn the client's failures, and a server that is full or still loading, into `QueueUnavailable`."""
-    try:
-        yield
-    except redis.exceptions.OutOfMemoryError as exc:
-        raise errors.QueueFull("Valkey: no memory left") from exc
-    except (redis.RedisError, OSError) as exc:
-        raise errors.QueueUnavailable(f"Valkey: {type(exc).__name__}") from exc
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
+        if isinstance(raised, redis.exceptions.OutOfMemoryError):
+            raise errors.QueueFull("Valkey: no memory left") from raised
+        if isinstance(raised, (redis.RedisError, OSError)):
+            raise errors.QueueUnavailable(f"Valkey: {type(raised).__name__}") from raised

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ import structlog
 
 from usher_core import ids
 from usher_core.changes import records
-from usher_core.queues import keys
+from usher_core.queues import keys, lines
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,9 @@ class Replies:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.key = keys.replies(uuid.uuid4().hex)
         self._client = client
+        self._line = lines.AsyncLine(client)
         self._waiting: dict[ids.ChangeId, asyncio.Future[records.Outcome]] = {}
+        self._somebody_waits = asyncio.Event()
         self._stopped = False
         self._deserted = False
 
@@ -42,6 +43,7 @@ class Replies:
         """Wait for the outcome of a change; enter before the change is appended."""
         future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[change_id] = future
+        self._somebody_waits.set()
         try:
             yield future
         except asyncio.CancelledError:
@@ -60,18 +62,29 @@ class Replies:
         with contextlib.suppress(redis.exceptions.RedisError):
             await self._client.set(keys.alive(self.key), 1, px=keys.REQUEST_LIFE)
 
+    async def tell(self) -> None:
+        """Say again and again that this process lives, until cancelled.
+
+        Others may ask whether anybody still waits for what goes to this list.
+        """
+        while True:
+            # A server that has no memory left for it still has outcomes to hand out.
+            with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                await self._client.set(keys.alive(self.key), 1, px=keys.ALIVE_LIFE)
+            await asyncio.sleep(BLOCK)
+
     async def run(self) -> None:
         """Hand each outcome to whoever waits for it, until cancelled; survive every loss of Valkey."""
-        pause, told = 0.05, 0.0
+        pause = 0.05
         while not self._stopped:
+            if not self._waiting:
+                # Whoever has an outcome answers before the next ones are asked for, and whoever has a change
+                # appends it first: both cost less than asking.
+                self._somebody_waits.clear()
+                await self._somebody_waits.wait()
+                await asyncio.sleep(0)
             try:
-                if time.monotonic() - told > BLOCK:
-                    # Others may ask whether anybody still waits for what goes to this list. A server that has
-                    # no memory left for the answer still has outcomes to hand out.
-                    with contextlib.suppress(redis.exceptions.OutOfMemoryError):
-                        await self._client.set(keys.alive(self.key), 1, px=keys.ALIVE_LIFE)
-                    told = time.monotonic()
-                answer = await self._client.blmpop(BLOCK, 1, self.key, direction="LEFT", count=MOST_AT_ONCE)
+                answer = await self._line.ask("BLMPOP", BLOCK, 1, self.key, "LEFT", "COUNT", MOST_AT_ONCE)
                 pause = 0.05
             except Exception as exc:  # noqa: BLE001 - if this loop ended, every write would wait in vain
                 log.warning("replies.unavailable", error=type(exc).__name__)
@@ -80,7 +93,7 @@ class Replies:
                 continue
             for data in answer[1] if answer else ():
                 self._hand_over(data)
-            # Whoever has an outcome answers first: asking for the next ones costs as much as an answer.
+            # Asking for the next ones costs as much as an answer.
             await asyncio.sleep(0)
 
     def _hand_over(self, data: object) -> None:

@@ -14,9 +14,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
+import structlog
 
 from usher_core import ids
-from usher_core.queues import connections, keys
+from usher_core.queues import connections, keys, lines
+
+log = structlog.get_logger(__name__)
 
 # A drain gives up only while its stream is empty and nobody has taken over.
 GIVE_UP = """
@@ -54,19 +57,21 @@ class Taken:
 class Tail:
     """The drain's end of one tenant's stream: take from the head, apply, settle, take again.
 
-    Settling is sent together with the next take, in one round trip, and before it on the wire: the
-    clients have their answers while the drain already waits for more. Giving up or handing over sends what
-    is left.
+    What settles is sent at once, for clients wait for it; the answers to it are read with those of the next
+    take, so that there is one round trip for both. All of it goes over one connection: what is sent first is
+    done first. `close` gives that back.
     """
 
     def __init__(self, client: redis.Redis, tenant: ids.TenantId) -> None:
         self._client = client
+        self._line = lines.Line(client)
         self._tenant = str(tenant)
         self._stream, self._wake = keys.changes(tenant), keys.wake(tenant)
         self._attempts = keys.attempts(tenant)
         self._owner = uuid.uuid4().hex
         self._bell = "0-0"
-        self._unsent: list[tuple[Any, ...]] = []
+        self._unsent: list[lines.Command] = []
+        self._unconfirmed: list[lines.Command] = []
         self._give_up = client.register_script(GIVE_UP)
         self._hold = client.register_script(HOLD)
 
@@ -117,7 +122,8 @@ class Tail:
     ) -> None:
         """Answer the waiting api processes and remove the entries, whose outcomes are committed.
 
-        `promised`: those of the changes that stood in the inbox too.
+        `promised`: those of the changes that stood in the inbox too. Where Valkey is away, the next take says
+        so, and settles them first once it is back.
         """
         lists: dict[str, list[bytes]] = {}
         for reply_to, data in replies:
@@ -128,6 +134,7 @@ class Tail:
         self._forget(promised)
         self._unsent.append(("XDEL", self._stream, *positions))
         self.forgive()
+        self._push()
 
     def _forget(self, promised: Iterable[ids.ChangeId]) -> None:
         named = [str(change) for change in promised]
@@ -147,7 +154,7 @@ class Tail:
         """Note that every entry up to `until` is to be applied alone, also by a successor."""
         self._unsent.append(self._note("HSET", "until", until))
 
-    def _note(self, command: str, *values: Any) -> tuple[Any, ...]:
+    def _note(self, command: str, *values: Any) -> lines.Command:
         """Make the command that writes down how the attempts stand."""
         return command, self._attempts, *values
 
@@ -190,16 +197,38 @@ class Tail:
             self._send()
             self._hold(keys=[self._wake], args=[self._owner, "queued", life])
 
-    def _send(self, *commands: tuple[Any, ...]) -> list[Any]:
-        sent, self._unsent = [*self._unsent, *commands], []
-        if not sent:
-            return []
+    def close(self) -> None:
+        """Give the connection back; what was not sent by then is never sent."""
+        self._line.close()
+
+    def _push(self) -> None:
+        """Send what waits, and don't wait for the answers."""
+        sent, self._unsent = self._unsent, []
+        self._unconfirmed += sent
         try:
-            return connections.exchange(self._client, sent)
+            self._line.send(sent)
+        except redis.RedisError as exc:
+            log.warning("settle.unsent", error=type(exc).__name__)
+            self._take_back()
+
+    def _send(self, *commands: lines.Command) -> list[Any]:
+        """Send what waits and the commands; return the answers to all that was sent and not yet answered."""
+        try:
+            if self._unsent or commands:
+                self._line.send([*self._unsent, *commands], idle=True)
+                self._unconfirmed += self._unsent
+                self._unsent = []
+            answers = self._line.receive()
         except redis.RedisError:
-            # Nothing is lost: settling again is harmless, and the change log knows what was applied.
-            self._unsent = sent[: len(sent) - len(commands)]
+            self._take_back()
             raise
+        self._unconfirmed = []
+        return answers
+
+    def _take_back(self) -> None:
+        # Nothing is lost: settling again is harmless, and the change log knows what was applied.
+        self._unsent = [*self._unconfirmed, *self._unsent]
+        self._unconfirmed = []
 
 
 class BareTail(Tail):
@@ -241,7 +270,7 @@ class BareTail(Tail):
                     self._client.rpush(reply_to, data)
                     self._client.pexpire(reply_to, keys.REPLIES_LIFE)
 
-    def _note(self, command: str, *values: Any) -> tuple[Any, ...]:
+    def _note(self, command: str, *values: Any) -> lines.Command:
         return "EVAL", NOTE, 1, self._attempts, command, *values
 
     def renew(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio
 
 from usher_core import ids
+from usher_core.changes import records
 from usher_core.queues import connections, keys, replies
 
 
@@ -29,3 +30,40 @@ async def test_who_parts_counts_as_alive_only_if_all_were_answered(redis_url: st
             await asyncio.wait([asking])
         await own.part()
         assert await client.exists(keys.alive(own.key)) == (not cut_off)
+
+
+async def test_outcomes_are_asked_for_only_while_somebody_waits(redis_url: str) -> None:
+    client: redis.asyncio.Redis = connections.connect_async(redis_url)
+    async with contextlib.aclosing(client):
+        own = replies.Replies(client)
+        running = asyncio.create_task(own.run())
+        await asyncio.sleep(0.05)
+        assert (await client.info("clients"))["blocked_clients"] == 0
+        change = ids.ChangeId(ids.new_uuid())
+        with own.expect(change) as reply:
+            await asyncio.sleep(0.05)
+            assert (await client.info("clients"))["blocked_clients"] == 1
+            await client.rpush(own.key, records.Outcome(change, 204).encode())
+            assert (await reply).status == 204
+        own.stop()
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_process_says_that_it_lives_also_after_valkey_forgot(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "BLOCK", 0.05)
+    client: redis.asyncio.Redis = connections.connect_async(redis_url)
+    async with contextlib.aclosing(client):
+        own = replies.Replies(client)
+        telling = asyncio.create_task(own.tell())
+        for _ in range(2):
+            for _ in range(500):
+                if await client.delete(keys.alive(own.key)):
+                    break
+                await asyncio.sleep(0.01)
+            else:
+                pytest.fail("it never said that it lives")
+        telling.cancel()
+        await asyncio.wait([telling])
