@@ -14,8 +14,10 @@ import math
 
 from usher_core import ids
 
-MEMORY = 1.0
-"""Seconds for which a process remembers that a tenant wrote."""
+MEMORY = 10.0
+"""Seconds for which a process remembers that a tenant wrote.
+
+A tenant that writes every few seconds then finds room each time; so short a queue costs the others little."""
 
 
 class Turns:
@@ -66,11 +68,13 @@ class Turns:
 
     def leave(self, tenant: ids.TenantId) -> None:
         """Give a turn back; who waits longest has it next."""
-        self._under_way[tenant] -= 1
-        if not self._under_way[tenant]:
+        left = self._under_way[tenant] - 1
+        if left:
+            self._under_way[tenant] = left
+        else:
             del self._under_way[tenant]
-        if tenant in self._waiting:
-            self._let_in(tenant, self._at_most - self._under_way[tenant])
+        if self._waiting and tenant in self._waiting:
+            self._let_in(tenant, self._at_most - left)
 
     def _shares_until(self, tenant: ids.TenantId) -> float:
         """Tell until when a tenant is held back for the sake of those that wrote last."""

@@ -45,7 +45,7 @@ class Settings(pydantic_settings.BaseSettings):
         default=25.0, gt=0, le=55, description="How long a request waits for the outcome of its change."
     )
     shared_writes: int = pydantic.Field(
-        default=6,
+        default=4,
         ge=1,
         description="Writes of one tenant under way in an api process while other tenants write too.",
     )

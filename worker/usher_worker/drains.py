@@ -41,12 +41,36 @@ ALONE: Mapping[str, Alone] = {"bulk": bulks.apply, "schemas": schema_changes.app
 
 
 def drain(tenant: str) -> None:
-    """Drain a tenant's stream; the job that RQ runs (`usher_core.queues.jobs.DRAIN`)."""
+    """Drain a tenant's stream, then those of the tenants that wait; what RQ runs (`jobs.DRAIN`).
+
+    What RQ does around a job costs more than a batch. So a job goes on with whoever waits longest, until one
+    drain's life is over; `others wait` for it as for any other worker.
+    """
     process = processes.current()
-    with structlog.contextvars.bound_contextvars(tenant=tenant):
-        end = Drain(process, ids.TenantId(uuid.UUID(tenant))).run()
-        metrics.DRAINS.labels(end).inc()
-        log.debug("drain.ended", end=end)
+    until = time.monotonic() + process.settings.drain_lifetime
+    done = _drain(process, ids.TenantId(uuid.UUID(tenant)))
+    while not done and not process.stopping.is_set() and time.monotonic() < until:
+        waiting = jobs.take(process.redis)
+        if waiting is None:
+            return
+        try:
+            done = _drain(process, waiting)
+        except errors.StoreUnavailable:
+            # RQ tries again the job that it knows of, which is another tenant's.
+            jobs.enqueue(jobs.queue(process.redis), waiting)
+            return
+
+
+def _drain(process: processes.Process, tenant: ids.TenantId) -> bool:
+    """Run one drain; tell whether the process has done enough."""
+    with structlog.contextvars.bound_contextvars(tenant=str(tenant)):
+        try:
+            end = Drain(process, tenant).run()
+            metrics.DRAINS.labels(end).inc()
+            log.debug("drain.ended", end=end)
+        finally:
+            enough = process.count()
+    return enough
 
 
 class Drain:
@@ -105,9 +129,8 @@ class Drain:
                 return self._leave("stopped")
             now = time.monotonic()
             lingering = not others_wait and now - quiet_since < self._settings.drain_linger
-            taken = self._tail.take(
-                1 if self._suspect_until else self._settings.batch_size, block=BLOCK if lingering else 0
-            )
+            asked = 1 if self._suspect_until else self._settings.batch_size
+            taken = self._tail.take(asked, block=BLOCK if lingering else 0)
             others_wait = taken.others_wait
             if taken.entries:
                 self._process_entries(taken.entries)
@@ -116,12 +139,14 @@ class Drain:
                 self._deaths = 0
             self._hold.renew()
             now = time.monotonic()
+            over = now > self._hold.deadline
             if taken.entries:
-                if now > self._hold.deadline or (others_wait and now - started > self._settings.drain_slice):
+                if over or (others_wait and now - started > self._settings.drain_slice):
                     return self._leave("handed over")
-            elif (
-                others_wait or now - quiet_since >= self._settings.drain_linger or now > self._hold.deadline
-            ) and self._tail.give_up():
+                done = others_wait and len(taken.entries) < asked
+            else:
+                done = others_wait or over or now - quiet_since >= self._settings.drain_linger
+            if done and self._tail.give_up():
                 return "idle"
 
     def _leave(self, end: str) -> str:

@@ -26,7 +26,7 @@ class Limits:
         self._jobs = _drawn(config.worker_max_jobs)
         self._bytes = _drawn(config.worker_max_megabytes) * 2**20
         self.done = 0
-        """How many jobs this process has run."""
+        """How many drains this process has run."""
         self.reached: str | None = None
         """Which limit was reached, `jobs` or `memory`; for good."""
 

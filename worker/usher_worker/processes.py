@@ -26,6 +26,8 @@ class Process:
         self.registries = registries.Registries()
         self.beat: Callable[[], None] = lambda: None
         """Says that the process lives, from within a job; whoever runs the jobs sets it."""
+        self.count: Callable[[], bool] = lambda: False
+        """Counts a drain that has ended; tells whether the process has done enough. Set as `beat` is."""
 
     def close(self) -> None:
         """Close the connections."""

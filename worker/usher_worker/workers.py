@@ -15,9 +15,8 @@ from typing import Any
 
 import redis
 import structlog
-from rq import Queue, SimpleWorker, worker_registration
+from rq import SimpleWorker, worker_registration
 from rq.exceptions import StopRequested
-from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
@@ -56,6 +55,7 @@ class Worker(SimpleWorker):
             worker_ttl=LIFE,
         )
         process.beat = self._beat
+        process.count = self._count
 
     @property
     def dequeue_timeout(self) -> int:
@@ -81,11 +81,6 @@ class Worker(SimpleWorker):
         """Stop after the batch at hand; RQ calls this for SIGINT and SIGTERM."""
         self._process.stopping.set()
         self._stop_requested = True
-
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job, and count it."""
-        super().execute_job(job, queue)
-        self._limits.done += 1
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Say that it lives, and all there is to know of it: Valkey may have forgotten.
@@ -113,6 +108,10 @@ class Worker(SimpleWorker):
         worker_registration.register(self, pipe)
         pipe.expire(self.key, LIFE)
         pipe.expire(self.executions_key, LIFE)
+
+    def _count(self) -> bool:
+        self._limits.done += 1
+        return self._limits.look()
 
     def _beat(self) -> None:
         """Say from within a job that it lives; a drain learns by itself if Valkey is away."""

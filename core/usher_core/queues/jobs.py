@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
 import redis
@@ -22,6 +23,17 @@ FAILURE_LIFE = 60
 RETRIES = 3
 
 _DESCRIPTION = "drain "
+
+# In one step: a job that left the list and stayed in memory would stay for good. What is no drain is RQ's.
+TAKE = """
+local job = redis.call('LINDEX', KEYS[1], 0)
+if not job then return nil end
+local told = redis.call('HGET', ARGV[1] .. job, 'description') or ''
+if told:sub(1, #ARGV[2]) ~= ARGV[2] then return nil end
+redis.call('LPOP', KEYS[1])
+redis.call('DEL', ARGV[1] .. job)
+return told:sub(#ARGV[2] + 1)
+"""
 
 
 def queue(client: redis.Redis) -> rq.Queue:
@@ -49,6 +61,19 @@ def enqueue(jobs: rq.Queue, tenant: ids.TenantId) -> None:
             description=f"{_DESCRIPTION}{tenant}",
         )
         jobs.connection.xadd(keys.BELL, {"t": str(tenant)}, maxlen=8, approximate=False)
+
+
+def take(client: redis.Redis) -> ids.TenantId | None:
+    """Take the job that waits longest, which RQ forgets; return its tenant, if one waits.
+
+    Whoever takes it drains the tenant, or enqueues it again. If it dies before, the sweep finds the job lost.
+
+    Raises:
+        QueueUnavailable: Valkey is away.
+    """
+    with connections.wrapped():
+        tenant = client.eval(TAKE, 1, keys.JOBS, Job.key_for(""), _DESCRIPTION)
+    return ids.TenantId(uuid.UUID(tenant.decode())) if isinstance(tenant, bytes) else None
 
 
 def tenants(client: redis.Redis, waiting: Sequence[bytes]) -> list[str]:

@@ -72,7 +72,6 @@ class Tail:
         self._bell = "0-0"
         self._unsent: list[lines.Command] = []
         self._unconfirmed: list[lines.Command] = []
-        self._give_up = client.register_script(GIVE_UP)
         self._hold = client.register_script(HOLD)
 
     def open(self) -> tuple[int, str | None]:
@@ -176,14 +175,10 @@ class Tail:
 
     def give_up(self) -> bool:
         """Let the wake go; `False` while the stream still holds something."""
+        names = (self._stream, self._wake, keys.PENDING, self._attempts)
         with connections.wrapped():
-            self._send()
-            return bool(
-                self._give_up(
-                    keys=[self._stream, self._wake, keys.PENDING, self._attempts],
-                    args=[self._tenant, self._owner],
-                )
-            )
+            *_, given_up = self._send(("EVAL", GIVE_UP, len(names), *names, self._tenant, self._owner))
+        return bool(given_up)
 
     def discard(self) -> None:
         """Drop the stream of a tenant that is gone; nothing in it was acknowledged."""

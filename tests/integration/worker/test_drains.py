@@ -64,10 +64,12 @@ async def nothing_promised() -> bool:
     return True
 
 
-async def append(redis_url: str, *changes: records.Change, oldest: float = 60) -> list[bool]:
+async def append(
+    redis_url: str, *changes: records.Change, oldest: float = 60, tenant: ids.TenantId = TENANT
+) -> list[bool]:
     async with connections.connect_async(redis_url) as client:
         appender = appends.Appender(client, nothing_promised, oldest=oldest)
-        return [await appender.append(TENANT, appends.Item(change.encode())) for change in changes]
+        return [await appender.append(tenant, appends.Item(change.encode())) for change in changes]
 
 
 def answers(process: processes.Process) -> list[int]:
@@ -275,6 +277,75 @@ async def test_a_busy_drain_hands_over_when_others_wait(process: processes.Proce
     assert len(answers(process)) == process.settings.batch_size
     waiting = jobs.queue(process.redis).get_jobs()
     assert [job.args[0] for job in waiting] == [str(uuid.UUID(int=2)), str(TENANT)]
+
+
+@pytest.fixture
+def others(process: processes.Process, database_urls: DatabaseUrls) -> Iterator[list[ids.TenantId]]:
+    """Two more tenants, whose jobs wait in the process that runs jobs."""
+    made = [ids.TenantId(uuid.UUID(int=number)) for number in (2, 3)]
+    with psycopg.connect(database_urls.owner) as owner:
+        for one in made:
+            owner.execute(
+                "INSERT INTO tenants (tenant, namespace, name) VALUES (%s, 'test', %s)", (one, str(one))
+            )
+            owner.execute("INSERT INTO drains (tenant) VALUES (%s)", (one,))
+    for one in made:
+        jobs.enqueue(jobs.queue(process.redis), one)
+    processes.enter(process)
+    yield made
+    process.redis.delete(keys.JOBS)
+
+
+async def test_a_job_goes_on_with_the_tenants_that_wait(
+    process: processes.Process, redis_url: str, others: list[ids.TenantId], database_urls: DatabaseUrls
+) -> None:
+    for tenant in (*others, TENANT):
+        await append(redis_url, create("a@x"), tenant=tenant)
+    counted = []
+    process.count = lambda: bool(counted.append(None))
+    drains.drain(str(TENANT))
+    assert answers(process) == [201, 201, 201]
+    assert process.redis.llen(keys.JOBS) == 0
+    assert len(counted) == 3
+    with psycopg.connect(database_urls.owner) as owner:
+        found = owner.execute("SELECT tenant FROM resources ORDER BY created_at").fetchall()
+    assert found == [(TENANT,), *((one,) for one in others)]
+
+
+async def test_a_job_ends_when_its_process_has_done_enough(
+    process: processes.Process, redis_url: str, others: list[ids.TenantId]
+) -> None:
+    process.count = lambda: True
+    drains.drain(str(TENANT))
+    assert [job.args[0] for job in jobs.queue(process.redis).get_jobs()] == [str(one) for one in others]
+
+
+async def test_a_job_ends_when_one_drain_would(
+    process: processes.Process, redis_url: str, others: list[ids.TenantId]
+) -> None:
+    process.settings = process.settings.model_copy(update={"drain_lifetime": 0.0})
+    drains.drain(str(TENANT))
+    assert process.redis.llen(keys.JOBS) == len(others)
+
+
+async def test_a_tenant_that_was_taken_waits_again_when_the_store_is_away(
+    process: processes.Process, redis_url: str, others: list[ids.TenantId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_epoch = process.store.raise_epoch
+
+    def away(tenant: ids.TenantId) -> int:
+        if tenant == TENANT:
+            return raise_epoch(tenant)
+        process.stopping.set()  # it insists until the drain has to end
+        raise errors.StoreUnavailable("away")
+
+    monkeypatch.setattr(process.store, "raise_epoch", away)
+    for tenant in others:
+        await append(redis_url, create("a@x"), tenant=tenant)
+    drains.drain(str(TENANT))
+    waiting = [job.args[0] for job in jobs.queue(process.redis).get_jobs()]
+    assert waiting == [str(others[1]), str(others[0])]
+    assert process.redis.get(keys.wake(others[0])) == b"queued"
 
 
 async def test_a_backlog_older_than_a_request_waits_takes_no_more(redis_url: str) -> None:

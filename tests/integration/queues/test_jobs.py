@@ -1,0 +1,47 @@
+"""Jobs carry a tenant; whoever is done with one may take the next out of RQ's hands."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+from rq.job import Job
+
+from usher_core import errors, ids
+from usher_core.queues import connections, jobs, keys
+
+ONE, TWO = ids.TenantId(uuid.UUID(int=1)), ids.TenantId(uuid.UUID(int=2))
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    made = connections.connect(redis_url)
+    yield made
+    made.close()
+
+
+def test_who_waits_longest_is_taken_first_and_nothing_is_left(client: redis.Redis) -> None:
+    queue = jobs.queue(client)
+    jobs.enqueue(queue, ONE)
+    jobs.enqueue(queue, TWO)
+    assert [jobs.take(client), jobs.take(client), jobs.take(client)] == [ONE, TWO, None]
+    assert queue.get_job_ids() == []
+    assert client.keys(f"{Job.redis_job_namespace_prefix}*") == []
+
+
+def test_what_is_no_drain_is_left_where_it_is(client: redis.Redis) -> None:
+    queue = jobs.queue(client)
+    other = queue.enqueue_call("time.sleep", args=(0,))
+    jobs.enqueue(queue, ONE)
+    assert jobs.take(client) is None
+    assert queue.get_job_ids()[0] == other.id
+    other.delete()
+    assert jobs.take(client) == ONE
+
+
+def test_a_queue_that_is_away_says_so(client: redis.Redis) -> None:
+    client.set(keys.JOBS, "no list")
+    with pytest.raises(errors.QueueUnavailable):
+        jobs.take(client)
