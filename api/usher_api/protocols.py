@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from usher_api import answers
@@ -10,11 +13,49 @@ from usher_api import answers
 MAX_HEAD_BYTES = 65_536
 
 
+class _Joining:
+    """A transport that joins an answer's head with its body.
+
+    Two writes are two packets, which wake a client twice. What nothing follows within the same step of the
+    event loop goes alone.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write what was held and this; the first of a step is held."""
+        self._parts.append(data)
+        if len(self._parts) > 1:
+            self._flush()
+        else:
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Write what is left, and end the connection."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+
 class ScimProtocol(HttpToolsProtocol):
     """HTTP/1.1 by httptools; a request that can't even be parsed gets a SCIM error too."""
 
     _reading_head = False
     _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection; an answer goes out in one piece."""
+        super().connection_made(cast(asyncio.Transport, _Joining(transport, self.loop)))
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head that never ends is refused before it fills the memory."""

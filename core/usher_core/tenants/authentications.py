@@ -90,16 +90,19 @@ class Authenticator:
             Unavailable: the store can't be asked now.
         """
         presented = credentials.parse(authorization)
+        name = bare_host(host)
         try:
             # Asked without waiting first: of a busy tenant it is nearly always there.
             kept = self._entries.kept(presented.token_id)
+            if kept is None:
+                self._claims.renew(name)  # both at once: a tenant that writes rarely waits for them each time
             entry = kept[1] if kept else await self._entries.get(presented.token_id)
             if entry is None or not tokens.matches(presented.digest, entry.found):
                 raise credentials.refused("the bearer token is unknown")
             now = time.time()
             if now >= entry.ends_at:
                 raise credentials.refused(_ended(entry.found))
-            if not await self._is_served(entry.principal, bare_host(host)):
+            if not await self._is_served(entry.principal, name):
                 raise credentials.refused("the token's tenant is not served at this host")
         except errors.StoreUnavailable as exc:
             raise errors.Unavailable(

@@ -1,7 +1,8 @@
 """Look-ups believed for a second: bounded, and one query for a burst of the same question.
 
 Called by `authentications`. Invariant: an answer is never older than `LIFETIME` from before its query;
-a failure is told to all who wait and is not kept. For one event loop.
+a failure is told to all who wait and is not kept. What is asked for again in the second half of its life is
+looked up anew beside that request: nobody who asks several times a second ever waits. For one event loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 LIFETIME = 1.0  # seconds
+YOUTH = 0.5
+"""The part of its life in which an answer is not looked up anew."""
+
 CAPACITY = 10_000
 
 Asked = TypeVar("Asked")
@@ -33,20 +37,34 @@ class Lookups(Generic[Asked, Answer]):
     def kept(self, asked: Asked) -> tuple[float, Answer] | None:
         """Return the answer from within the last second, behind the moment when it gets stale."""
         kept = self._found.get(asked) or self._empty.get(asked)
-        return kept if kept is not None and time.monotonic() < kept[0] else None
+        if kept is None:
+            return None
+        left = kept[0] - time.monotonic()
+        if left <= 0:
+            return None
+        if left < LIFETIME * (1 - YOUTH) and asked not in self._pending:
+            self._begin(asked)
+        return kept
+
+    def renew(self, asked: Asked) -> None:
+        """Begin to look up what was asked for before and is stale by now; whoever needs it waits the less."""
+        known = asked in self._found or asked in self._empty
+        if known and self.kept(asked) is None and asked not in self._pending:
+            self._begin(asked)
 
     async def get(self, asked: Asked) -> Answer:
         """Return the answer, from within the last second or by a look-up that others may share."""
         kept = self.kept(asked)
         if kept is not None:
             return kept[1]
-        task = self._pending.get(asked)
-        if task is None:
-            task = asyncio.create_task(self._ask(asked))
-            self._pending[asked] = task
-            task.add_done_callback(lambda done: self._forget_pending(asked, done))
+        task = self._pending.get(asked) or self._begin(asked)
         # A client that hangs up must not take the look-up away from the others.
         return await asyncio.shield(task)
+
+    def _begin(self, asked: Asked) -> asyncio.Task[Answer]:
+        task = self._pending[asked] = asyncio.create_task(self._ask(asked))
+        task.add_done_callback(lambda done: self._forget_pending(asked, done))
+        return task
 
     async def _ask(self, asked: Asked) -> Answer:
         stale_at = time.monotonic() + LIFETIME
