@@ -63,7 +63,7 @@ class Settings(pydantic_settings.BaseSettings):
     drain_slice: float = pydantic.Field(
         default=1.0, gt=0, description="How long a drain goes on while another tenant waits."
     )
-    drain_lifetime: float = pydantic.Field(default=30.0, gt=0, description="Longest run of one drain job.")
+    drain_lifetime: float = pydantic.Field(default=30.0, gt=0, description="Longest run of one drain.")
     drain_linger: float = pydantic.Field(
         default=5.0, ge=0, description="How long a drain waits on an idle stream before it gives it up."
     )

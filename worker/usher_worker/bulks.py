@@ -81,7 +81,7 @@ class _Run:
                 trace, attempts = str(exc.__cause__), holds.FAILURES_OF_A_BATCH
                 self._bury(steps[0], lambda entry: self._hold.bury(entry, "TimedOut", trace, attempts))
         except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-            holds.note_failure(exc, sum(map(len, steps)))
+            holds.note_failure("batch.failed", exc, changes=sum(map(len, steps)))
             if len(steps) > 1:
                 self._suspect_until = self._progress.done + len(steps)
             else:

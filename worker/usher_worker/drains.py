@@ -12,6 +12,7 @@ Three kinds of failure, told apart by type: the client's are outcomes and never 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import time
 import uuid
@@ -43,29 +44,43 @@ ALONE: Mapping[str, Alone] = {"bulk": bulks.apply, "schemas": schema_changes.app
 def drain(tenant: str) -> None:
     """Drain a tenant's stream, then those of the tenants that wait; what RQ runs (`jobs.DRAIN`).
 
-    What RQ does around a job costs more than a batch. So a job goes on with whoever waits longest, until one
-    drain's life is over; `others wait` for it as for any other worker.
+    What RQ does around a job costs more than a batch. So a job goes on with whoever waits longest, for as
+    long as one drain may live, all in all.
     """
     process = processes.current()
     until = time.monotonic() + process.settings.drain_lifetime
-    done = _drain(process, ids.TenantId(uuid.UUID(tenant)))
-    while not done and not process.stopping.is_set() and time.monotonic() < until:
+    done = _drain(process, ids.TenantId(uuid.UUID(tenant)), until)
+    # None is begun that would have less than its slice.
+    while not done and time.monotonic() + process.settings.drain_slice < until:
+        process.beat()
+        done = process.stopping.is_set() or _drain_next(process, until)
+
+
+def _drain_next(process: processes.Process, until: float) -> bool:
+    """Drain whoever waits longest; tell whether that was the last.
+
+    The job succeeds whatever becomes of it, for RQ would try the first tenant's drain again.
+    """
+    try:
         waiting = jobs.take(process.redis)
-        if waiting is None:
-            return
-        try:
-            done = _drain(process, waiting)
-        except errors.StoreUnavailable:
-            # RQ tries again the job that it knows of, which is another tenant's.
-            jobs.enqueue(jobs.queue(process.redis), waiting)
-            return
+    except errors.QueueUnavailable:
+        return True
+    if waiting is None:
+        return True
+    try:
+        return _drain(process, waiting.tenant, until)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is this tenant's
+        holds.note_failure("drain.failed", exc, tenant=str(waiting.tenant))
+        with contextlib.suppress(errors.QueueUnavailable):
+            jobs.try_again(jobs.queue(process.redis), waiting)
+        return True
 
 
-def _drain(process: processes.Process, tenant: ids.TenantId) -> bool:
+def _drain(process: processes.Process, tenant: ids.TenantId, until: float) -> bool:
     """Run one drain; tell whether the process has done enough."""
     with structlog.contextvars.bound_contextvars(tenant=str(tenant)):
         try:
-            end = Drain(process, tenant).run()
+            end = Drain(process, tenant, until=until).run()
             metrics.DRAINS.labels(end).inc()
             log.debug("drain.ended", end=end)
         finally:
@@ -77,9 +92,15 @@ class Drain:
     """One run over one tenant's stream."""
 
     def __init__(
-        self, process: processes.Process, tenant: ids.TenantId, tail: streams.Tail | None = None
+        self,
+        process: processes.Process,
+        tenant: ids.TenantId,
+        tail: streams.Tail | None = None,
+        *,
+        until: float | None = None,
     ) -> None:
-        self._hold = holds.Hold(process, tenant, tail)
+        """`until`: when it has to end (monotonic), if not after the life that the settings give it."""
+        self._hold = holds.Hold(process, tenant, tail, until)
         self._process = process
         self._settings = process.settings
         self._tenant = tenant
@@ -132,8 +153,9 @@ class Drain:
             asked = 1 if self._suspect_until else self._settings.batch_size
             taken = self._tail.take(asked, block=BLOCK if lingering else 0)
             others_wait = taken.others_wait
+            settled = 0
             if taken.entries:
-                self._process_entries(taken.entries)
+                settled = self._process_entries(taken.entries)
                 quiet_since = time.monotonic()
             else:
                 self._deaths = 0
@@ -143,7 +165,7 @@ class Drain:
             if taken.entries:
                 if over or (others_wait and now - started > self._settings.drain_slice):
                     return self._leave("handed over")
-                done = others_wait and len(taken.entries) < asked
+                done = others_wait and settled == len(taken.entries) < asked
             else:
                 done = others_wait or over or now - quiet_since >= self._settings.drain_linger
             if done and self._tail.give_up():
@@ -156,7 +178,8 @@ class Drain:
             jobs.enqueue(jobs.queue(self._process.redis), self._tenant)
         return end
 
-    def _process_entries(self, raw: list[tuple[str, bytes]]) -> None:
+    def _process_entries(self, raw: list[tuple[str, bytes]]) -> int:
+        """Apply what may be applied of the entries; tell how many were settled, from the first one on."""
         raw = _within(raw, holds.BATCH_BYTES)
         position = raw[0][0]
         if self._suspect_until is not None and _order(position) > _order(self._suspect_until):
@@ -164,16 +187,15 @@ class Drain:
             self._tail.trust()
         entries = _shared(self._readable(raw))
         if not entries:
-            return
+            return 0
         if entries[0][1].operation in ALONE:
-            self._process_alone(entries[0])
-            return
+            return self._process_alone(entries[0])
         if self._deaths >= self._settings.alone_attempts:
             self._bury(
                 entries[0], "WorkerDied", "A worker died each time it applied this change.", self._deaths
             )
             self._deaths = 0
-            return
+            return 1
         started = time.perf_counter()
         try:
             outcomes = self._hold.persist(
@@ -184,30 +206,31 @@ class Drain:
         except holds.TriedEnough as exc:
             if len(entries) == 1:
                 self._bury(entries[0], "TimedOut", str(exc.__cause__), holds.FAILURES_OF_A_BATCH)
-            else:
-                # Perhaps it is the batch, and not the world: one by one, each has a transaction of its own.
-                self._suspect(entries[-1][0])
-            return
+                return 1
+            # Perhaps it is the batch, and not the world: one by one, each has a transaction of its own.
+            self._suspect(entries[-1][0])
+            return 0
         except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-            holds.note_failure(exc, len(entries))
+            holds.note_failure("batch.failed", exc, changes=len(entries))
             if len(entries) == 1:
                 self._alone(entries[0], exc)
-            else:
-                # Apply them again one by one: each good change is applied, the bad one shows itself.
-                self._suspect(entries[-1][0])
-                self._tail.forgive()
-            return
+                return 1
+            # Apply them again one by one: each good change is applied, the bad one shows itself.
+            self._suspect(entries[-1][0])
+            self._tail.forgive()
+            return 0
         self._deaths = 0
         self._settle(entries, outcomes)
         metrics.BATCH.observe(len(entries))
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        return len(entries)
 
     def _apply(self, entries: list[batches.Entry]) -> list[records.Outcome]:
         return self._hold.by_schemas(
             lambda registry: self._hold.store.apply(self._tenant, self._hold.epoch, registry, entries)
         )
 
-    def _process_alone(self, entry: batches.Entry) -> None:
+    def _process_alone(self, entry: batches.Entry) -> int:
         apply = ALONE[entry[1].operation]
         outcome: records.Outcome | None
         try:
@@ -218,8 +241,9 @@ class Drain:
         self._deaths = 0
         if outcome is None:
             self._tail.forgive()  # it stays at the head, for the drain that comes next
-        else:
-            self._settle([entry], [outcome])
+            return 0
+        self._settle([entry], [outcome])
+        return 1
 
     def _alone(self, entry: batches.Entry, failure: Exception) -> None:
         """Try one change again, alone, and give it up in the end."""

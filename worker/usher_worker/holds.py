@@ -45,7 +45,11 @@ class Hold:
     """The tenant of one drain, for as long as the wake is its own."""
 
     def __init__(
-        self, process: processes.Process, tenant: ids.TenantId, tail: streams.Tail | None = None
+        self,
+        process: processes.Process,
+        tenant: ids.TenantId,
+        tail: streams.Tail | None = None,
+        until: float | None = None,
     ) -> None:
         self.process = process
         self.settings = process.settings
@@ -54,7 +58,7 @@ class Hold:
         self.tail = tail or streams.Tail(process.redis, tenant)
         self.epoch = 0
         self._renewed = time.monotonic()
-        self.deadline = self._renewed + self.settings.drain_lifetime
+        self.deadline = until or self._renewed + self.settings.drain_lifetime
 
     @property
     def is_over(self) -> bool:
@@ -143,12 +147,12 @@ class Hold:
             raise errors.DrainSuperseded(f"tenant {self.tenant}: the wake is another's")
 
 
-def note_failure(failure: Exception, changes: int) -> None:
-    """Log that a transaction of so many changes failed for a fault of ours."""
+def note_failure(event: str, failure: Exception, **about: object) -> None:
+    """Log that something failed for a fault of ours."""
     cause = failure.__cause__ or failure
     # The frames, not the text: an error may quote what the change holds.
     frames = "".join(traceback.format_tb(cause.__traceback__))
-    log.error("batch.failed", changes=changes, reason=type(cause).__name__, frames=frames)
+    log.error(event, reason=type(cause).__name__, frames=frames, **about)
 
 
 def _pauses() -> Iterator[float]:

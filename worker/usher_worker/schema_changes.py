@@ -38,7 +38,7 @@ def apply(
     try:
         return run.go_on()
     except (batches.ChangeBroken, batches.ConstraintHit) as exc:
-        holds.note_failure(exc, 1)
+        holds.note_failure("batch.failed", exc, changes=1)
         try:
             return hold.insist(run.go_on, exc)
         except (batches.ChangeBroken, batches.ConstraintHit) as broken:

@@ -49,5 +49,6 @@ class wrapped:  # noqa: N801 - it is used like a function; as a generator it wou
     def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
         if isinstance(raised, redis.exceptions.OutOfMemoryError):
             raise errors.QueueFull("Valkey: no memory left") from raised
-        if isinstance(raised, (redis.RedisError, OSError)):
+        # uvloop says RuntimeError where a connection was lost with an error, and redis-py lets it through.
+        if isinstance(raised, (redis.RedisError, OSError)) or type(raised) is RuntimeError:
             raise errors.QueueUnavailable(f"Valkey: {type(raised).__name__}") from raised

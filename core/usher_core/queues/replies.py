@@ -11,9 +11,9 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
-from usher_core import ids
+from usher_core import errors, ids
 from usher_core.changes import records
-from usher_core.queues import keys, lines
+from usher_core.queues import connections, keys, lines
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Replies:
         """
         if self._deserted or self._waiting:
             return
-        with contextlib.suppress(redis.exceptions.RedisError):
+        with contextlib.suppress(errors.QueueUnavailable), connections.wrapped():
             await self._client.set(keys.alive(self.key), 1, px=keys.REQUEST_LIFE)
 
     async def tell(self) -> None:
@@ -68,9 +68,11 @@ class Replies:
         Others may ask whether anybody still waits for what goes to this list.
         """
         while True:
-            # A server that has no memory left for it still has outcomes to hand out.
-            with contextlib.suppress(redis.exceptions.RedisError, OSError):
-                await self._client.set(keys.alive(self.key), 1, px=keys.ALIVE_LIFE)
+            try:
+                with connections.wrapped():
+                    await self._client.set(keys.alive(self.key), 1, px=keys.ALIVE_LIFE)
+            except errors.QueueUnavailable as exc:
+                log.debug("replies.untold", error=str(exc))
             await asyncio.sleep(BLOCK)
 
     async def run(self) -> None:

@@ -201,7 +201,7 @@ class Tail:
         sent, self._unsent = self._unsent, []
         self._unconfirmed += sent
         try:
-            self._line.send(sent)
+            self._line.send(sent, idle=True)
         except redis.RedisError as exc:
             log.warning("settle.unsent", error=type(exc).__name__)
             self._take_back()

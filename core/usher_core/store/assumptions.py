@@ -3,8 +3,8 @@
 `batches` comes here with a batch that only creates what refers to nothing. Nearly always nobody holds its
 names and none of its changes was applied before. So it is applied to this assumption at once, and the store
 writes the result if it finds under the tenant's lock what was assumed; if not, it writes nothing, and the
-batch goes the general way. Invariant: what is assumed is compared whole, so nothing is written that the
-general way would not have written.
+batch goes the general way. Invariant: all that is assumed is looked at under the lock, so nothing is written
+that the general way would not have written.
 """
 
 from __future__ import annotations

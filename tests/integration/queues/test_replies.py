@@ -67,3 +67,30 @@ async def test_a_process_says_that_it_lives_also_after_valkey_forgot(
                 pytest.fail("it never said that it lives")
         telling.cancel()
         await asyncio.wait([telling])
+
+
+async def test_a_process_goes_on_to_say_that_it_lives_whatever_its_connection_says(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "BLOCK", 0.05)
+    client: redis.asyncio.Redis = connections.connect_async(redis_url)
+    async with contextlib.aclosing(client):
+        own = replies.Replies(client)
+        failing = asyncio.Event()
+
+        async def fail(*args: object, **more: object) -> None:
+            failing.set()
+            raise RuntimeError("unable to perform operation; the handler is closed")
+
+        with monkeypatch.context() as lost:
+            lost.setattr(client, "set", fail)
+            telling = asyncio.create_task(own.tell())
+            await failing.wait()
+        for _ in range(500):
+            if await client.exists(keys.alive(own.key)):
+                break
+            await asyncio.sleep(0.01)
+        else:
+            pytest.fail("it said nothing any more")
+        telling.cancel()
+        await asyncio.wait([telling])

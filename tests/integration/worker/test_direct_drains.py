@@ -18,7 +18,7 @@ from usher_core.embedded.databases import DatabaseUrls
 from usher_core.queues import keys, streams
 from usher_core.scim import documents, schemas
 from usher_core.testing import servers
-from usher_worker import drains, processes, sweeps
+from usher_worker import drains, holds, processes, sweeps
 
 USER = schemas.default().by_name("User")
 TENANTS = [ids.TenantId(uuid.UUID(int=number)) for number in (1, 2, 3, 4)]
@@ -85,6 +85,16 @@ def test_a_change_that_kills_whoever_drains_is_found_and_buried(
         assert owner.execute("SELECT reason FROM dead_letters").fetchall() == [("WorkerDied",)]
         counted = "SELECT count(*) FROM resources WHERE document ->> 'userName' IN ('a@x', 'c@x')"
         assert owner.execute(counted).fetchall() == [(2,)]
+
+
+def test_what_fills_several_batches_is_drained_in_one_go(
+    process: processes.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "BATCH_BYTES", 1)  # each change is a batch
+    queue(process, TENANT, "a@x", "b@x", "c@x")
+    fill(process)
+    drains.Drain(process, TENANT, streams.BareTail(process.redis, TENANT)).run()
+    assert process.redis.xlen(keys.changes(TENANT)) == 0
 
 
 def test_the_sweep_tells_that_it_goes_on_after_each_tenant(

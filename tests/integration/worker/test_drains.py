@@ -301,12 +301,14 @@ async def test_a_job_goes_on_with_the_tenants_that_wait(
 ) -> None:
     for tenant in (*others, TENANT):
         await append(redis_url, create("a@x"), tenant=tenant)
-    counted = []
+    counted, beats = [], []
     process.count = lambda: bool(counted.append(None))
+    process.beat = lambda: beats.append(None)
     drains.drain(str(TENANT))
     assert answers(process) == [201, 201, 201]
     assert process.redis.llen(keys.JOBS) == 0
     assert len(counted) == 3
+    assert len(beats) >= 3  # however short each turn is
     with psycopg.connect(database_urls.owner) as owner:
         found = owner.execute("SELECT tenant FROM resources ORDER BY created_at").fetchall()
     assert found == [(TENANT,), *((one,) for one in others)]
@@ -328,24 +330,41 @@ async def test_a_job_ends_when_one_drain_would(
     assert process.redis.llen(keys.JOBS) == len(others)
 
 
-async def test_a_tenant_that_was_taken_waits_again_when_the_store_is_away(
-    process: processes.Process, redis_url: str, others: list[ids.TenantId], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "failure", [errors.StoreUnavailable("away"), errors.QueueUnavailable("away"), ZeroDivisionError()]
+)
+async def test_a_tenant_that_was_taken_waits_again_when_its_drain_fails(
+    process: processes.Process,
+    redis_url: str,
+    others: list[ids.TenantId],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
 ) -> None:
     raise_epoch = process.store.raise_epoch
 
-    def away(tenant: ids.TenantId) -> int:
+    def fail(tenant: ids.TenantId) -> int:
         if tenant == TENANT:
             return raise_epoch(tenant)
-        process.stopping.set()  # it insists until the drain has to end
-        raise errors.StoreUnavailable("away")
+        process.stopping.set()  # while the store is away a drain insists until it has to end
+        raise failure
 
-    monkeypatch.setattr(process.store, "raise_epoch", away)
-    for tenant in others:
-        await append(redis_url, create("a@x"), tenant=tenant)
+    monkeypatch.setattr(process.store, "raise_epoch", fail)
+    drains.drain(str(TENANT))  # it is not this one that failed
+    waiting = jobs.queue(process.redis).get_jobs()
+    assert [job.args[0] for job in waiting] == [str(others[1]), str(others[0])]
+    assert [job.retries_left for job in waiting] == [jobs.RETRIES, jobs.RETRIES - 1]
+
+
+async def test_a_job_ends_well_when_the_queue_goes_away_between_two_tenants(
+    process: processes.Process, redis_url: str, others: list[ids.TenantId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(client: Any) -> None:
+        raise errors.QueueUnavailable("away")
+
+    monkeypatch.setattr(jobs, "take", away)
+    await append(redis_url, create("a@x"))
     drains.drain(str(TENANT))
-    waiting = [job.args[0] for job in jobs.queue(process.redis).get_jobs()]
-    assert waiting == [str(others[1]), str(others[0])]
-    assert process.redis.get(keys.wake(others[0])) == b"queued"
+    assert answers(process) == [201]
 
 
 async def test_a_backlog_older_than_a_request_waits_takes_no_more(redis_url: str) -> None:
