@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -328,6 +329,15 @@ async def test_a_job_ends_when_one_drain_would(
     process.settings = process.settings.model_copy(update={"drain_lifetime": 0.0})
     drains.drain(str(TENANT))
     assert process.redis.llen(keys.JOBS) == len(others)
+
+
+async def test_a_drain_has_no_more_time_than_its_job_has_left(
+    process: processes.Process, redis_url: str
+) -> None:
+    await append(redis_url, *(create(f"{n}@x") for n in range(10)))
+    assert drains.Drain(process, TENANT, until=time.monotonic()).run() == "handed over"
+    assert len(answers(process)) == process.settings.batch_size
+    assert [job.args[0] for job in jobs.queue(process.redis).get_jobs()] == [str(TENANT)]
 
 
 @pytest.mark.parametrize(
