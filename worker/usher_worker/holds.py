@@ -58,7 +58,7 @@ class Hold:
         self.tail = tail or streams.Tail(process.redis, tenant)
         self.epoch = 0
         self._renewed = time.monotonic()
-        self.deadline = until or self._renewed + self.settings.drain_lifetime
+        self.deadline = self._renewed + self.settings.drain_lifetime if until is None else until
 
     @property
     def is_over(self) -> bool:

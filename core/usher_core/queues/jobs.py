@@ -54,6 +54,7 @@ def queue(client: redis.Redis) -> rq.Queue:
 def enqueue(jobs: rq.Queue, tenant: ids.TenantId, retries: int = RETRIES) -> None:
     """Enqueue a drain of the tenant, and ring for drains that only linger.
 
+    `retries`: how often a drain that fails is tried again before it is left to the sweep.
     The job's id is random: a fixed one would be refused for as long as a killed worker's job lives on.
     Retries carry no interval, which would need a scheduler process: a drain backs off in place.
 

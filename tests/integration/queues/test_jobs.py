@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 import redis
 from rq.job import Job
 
 from usher_core import errors, ids
-from usher_core.queues import connections, jobs, keys
+from usher_core.queues import jobs, keys
 
 ONE, TWO = ids.TenantId(uuid.UUID(int=1)), ids.TenantId(uuid.UUID(int=2))
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    made = connections.connect(redis_url)
-    yield made
-    made.close()
 
 
 def test_who_waits_longest_is_taken_first_and_nothing_is_left(client: redis.Redis) -> None:

@@ -18,13 +18,6 @@ TENANT = ids.TenantId(uuid.UUID(int=1))
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    made = connections.connect(redis_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def other(redis_url: str) -> Iterator[redis.Redis]:
     made = connections.connect(redis_url)
     yield made

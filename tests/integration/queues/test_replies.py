@@ -18,6 +18,15 @@ async def ask(own: replies.Replies) -> None:
         await reply
 
 
+async def forget(client: redis.asyncio.Redis, own: replies.Replies) -> None:
+    """Forget that a process lives, as soon as it has said so."""
+    for _ in range(500):
+        if await client.delete(keys.alive(own.key)):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it does not say that it lives")
+
+
 @pytest.mark.parametrize("cut_off", [False, True], ids=["all-were-answered", "one-was-cut-off"])
 async def test_who_parts_counts_as_alive_only_if_all_were_answered(redis_url: str, cut_off: bool) -> None:
     client: redis.asyncio.Redis = connections.connect_async(redis_url)
@@ -59,12 +68,7 @@ async def test_a_process_says_that_it_lives_also_after_valkey_forgot(
         own = replies.Replies(client)
         telling = asyncio.create_task(own.tell())
         for _ in range(2):
-            for _ in range(500):
-                if await client.delete(keys.alive(own.key)):
-                    break
-                await asyncio.sleep(0.01)
-            else:
-                pytest.fail("it never said that it lives")
+            await forget(client, own)
         telling.cancel()
         await asyncio.wait([telling])
 
@@ -86,11 +90,6 @@ async def test_a_process_goes_on_to_say_that_it_lives_whatever_its_connection_sa
             lost.setattr(client, "set", fail)
             telling = asyncio.create_task(own.tell())
             await failing.wait()
-        for _ in range(500):
-            if await client.exists(keys.alive(own.key)):
-                break
-            await asyncio.sleep(0.01)
-        else:
-            pytest.fail("it said nothing any more")
+        await forget(client, own)
         telling.cancel()
         await asyncio.wait([telling])
