@@ -159,6 +159,23 @@ def test_a_killed_process_is_replaced_and_another_applies_its_change(start: Star
     assert worker.metric("usher_worker_replacements_total", reason="died") == 1
 
 
+def test_a_tenant_whose_worker_is_killed_after_its_job_was_taken_is_drained_all_the_same(
+    start: Start, load: loads.Load
+) -> None:
+    first, second = load.make_tenants(2)
+    load.append(first, "a@x")
+    load.append(second, "b@x")
+    with load.held(second):
+        worker = start()
+        load.wait_until_held_up()  # by the job of the first tenant
+        assert names(load.applied()) == ["a@x"]
+        assert load.client.llen(keys.JOBS) == 0
+        worker.send(signal.SIGKILL)
+        worker.wait()
+    start()
+    assert names(load.wait_until_applied(2)) == ["a@x", "b@x"]
+
+
 def test_a_stop_finishes_the_batch_at_hand_and_takes_no_more(start: Start, load: loads.Load) -> None:
     worker = start(worker_processes="2", drain_linger=LONG)
     children = worker.children
